@@ -66,6 +66,10 @@ class Entry:
         """Calls an optional function that `has` has found."""
         return getattr(self.module, word)(*args)
 
+    def can_undo(self, params: Json) -> bool:
+        """Whether what the module does with these params can be put back: it has `undo`, and `can_undo` does not say no."""
+        return self.has("undo") and (not self.has("can_undo") or bool(self.call("can_undo", params)))
+
     def crash_class(self, params: Json) -> str:
         """A, B, C or D: how sure a reading after a crash can be (docs: write a module)."""
         return str(self.call("crash_class", params)) if self.has("crash_class") else "B"

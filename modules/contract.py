@@ -242,8 +242,9 @@ class Context:
 @runtime_checkable
 class Module(Protocol):
     """What every module file has. Optional beside it: ``apply(params, change, ctx)``, ``undo(params, change, ctx)``,
-    ``history(params, ctx)``, ``crash_class(params) -> "A" | "B" | "C" | "D"`` (default B), ``MOVES``: which strategy it serves,
-    and ``SECTIONS``: the sections it may stand in (default: all)."""
+    ``can_undo(params) -> bool`` where only some params can be undone, ``history(params, ctx)``,
+    ``crash_class(params) -> "A" | "B" | "C" | "D"`` (default B), ``MOVES``: which strategy it serves, and ``SECTIONS``: the
+    sections it may stand in (default: all)."""
 
     __doc__: str | None
     #: JSON Schema of the parameters, closed, every property described: the only statement of them.
