@@ -1,0 +1,453 @@
+"""Document -> Playbook: frozen sections, steps and blocks, each with its place. The six sections are rows of one table.
+
+In: a playbook file and the files that it imports. Out: a `Playbook`, and in `found` every mistake of shape. It does not
+know modules (the plan checks their parameters), inventories, or how anything is run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine import source
+from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, nearest, printable
+from engine.source import Document, Keys
+from modules.contract import Json, fraction, seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table of sections.
+
+    `after`: the sections that must have ended well before it opens. `changes`: whether `apply` is called. `remains`: what
+    it means when a difference remains after the second reading.
+    """
+
+    after: tuple[str, ...]
+    changes: bool
+    remains: str
+    says: str
+
+
+SECTIONS: dict[str, Row] = {
+    "trigger": Row((), False, "noted", "what calls for a rollback"),
+    "forensics": Row(("trigger",), True, "failed", "what is kept before anything is touched"),
+    "authority": Row(("trigger",), False, "waiting", "who has to say yes"),
+    "execution": Row(("forensics", "authority"), True, "failed", "what is changed"),
+    "verification": Row(("execution",), False, "held", "what must be true afterwards"),
+    "communications": Row((), True, "reported", "who is told"),
+}
+#: The sections that hosts walk, in order.
+WALKED = ("trigger", "forensics", "execution", "verification")
+
+DEFAULT_TIMEOUT, DEFAULT_DELAY, LONGEST = 300.0, 5.0, 7 * 86400.0
+DEFAULT_EXPIRY, LONGEST_EXPIRY = 3600.0, 8 * 3600.0
+#: Names that are the engine's own and cannot be registered or set.
+BUILT_IN = frozenset({"inventory_hostname", "group_names", "groups", "hostvars", "run", "item", "trigger", "secret"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of a section. `id` is ``section/id``; `arms` are the blocks around it, outermost first."""
+
+    id: str
+    name: str
+    section: str
+    module: str
+    params: Json
+    document: Document = field(repr=False, compare=False)
+    keys: Keys
+    when: tuple[str, ...] = ()
+    register: str | None = None
+    loop: Json = None
+    needs: tuple[str, ...] | None = None
+    run_once: bool = False
+    timeout: float = DEFAULT_TIMEOUT
+    retries: int = 0
+    delay: float = DEFAULT_DELAY
+    until: str | None = None
+    on_failure: str = "stop"
+    tags: frozenset[str] = frozenset()
+    no_log: bool = False
+    on: tuple[str, ...] = ()
+    vars: Mapping[str, Json] = field(default_factory=dict)
+    arms: tuple[tuple[str, str], ...] = ()
+
+    def place(self, *below: str | int, key: bool = False) -> Place:
+        """Where the step, or a part of it, stands."""
+        return self.document.place((*self.keys, *below), key)
+
+    @property
+    def short(self) -> str:
+        """The id without its section: what `needs` and people use."""
+        return self.id.partition("/")[2]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Steps that belong together: which of them are its body, its remedy and its clean-up is in their `arms`."""
+
+    id: str
+    section: str
+    arms: frozenset[str]
+    place: Place
+    around: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Who has to say yes: mode, roles, seconds until the question lapses."""
+
+    mode: str = "automatic"
+    roles: tuple[str, ...] = ()
+    expires: float = DEFAULT_EXPIRY
+    break_glass: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True)
+class Playbook:
+    """A playbook, whole. `documents` are its own text and those it imports, by the path that is shown."""
+
+    name: str
+    strategy: str
+    hosts: str
+    document: Document = field(repr=False)
+    documents: Mapping[str, Document] = field(repr=False)
+    steps: tuple[Step, ...]
+    blocks: Mapping[str, Block]
+    vars: Mapping[str, Json]
+    authority: Authority
+    serial: tuple[int | float, ...] = ()
+    max_failed: int | float = 0
+    deadline: float | None = None
+    trigger_mode: str = "all"
+    cooldown: float = 0.0
+    on_unverified: str = "hold"
+    owner: str = ""
+
+    def section(self, name: str) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.section == name)
+
+    def has(self, section: str) -> bool:
+        return isinstance(self.document.data, dict) and section in self.document.data
+
+
+@cache
+def _shapes() -> dict[str, source.Shape]:
+    """The schema, cut where it would walk into steps: each step is checked by itself, once."""
+    whole = source.schema("playbook")
+    shallow = {"type": "array"}
+    top = {**whole, "$defs": {**whole["$defs"], "steps": shallow, "trigger": _flat(whole, "trigger"), "verification": _flat(whole, "verification")}}
+    defs = whole["$defs"]
+    block = {**defs["block"], "properties": {**defs["block"]["properties"], "block": {"type": "array", "minItems": 1}, "rescue": shallow, "always": shallow}}
+    return {
+        "top": source.Shape(top),
+        "step": source.Shape({**defs["step"], "patternProperties": {}}),
+        "block": source.Shape(block),
+        "import": source.Shape(defs["import"]),
+    }
+
+
+def _flat(whole: dict[str, Json], name: str) -> dict[str, Json]:
+    return {key: value for key, value in whole["$defs"][name].items() if key != "items"}
+
+
+@cache
+def keywords() -> dict[str, dict[str, Json]]:
+    """The keywords of a step, by name: their schemas."""
+    found: dict[str, dict[str, Json]] = source.schema("playbook")["$defs"]["step"]["properties"]
+    return found
+
+
+def load(path: Path, shown: str, known: Callable[[str], bool], found: list[Diagnostic]) -> Playbook | None:
+    """The playbook at `path`. `known` tells module names; mistakes go to `found`. None when nothing could be made of it."""
+    return read(lambda name: source.load(path.parent / name, _beside(shown, name)), path.name, known, found)
+
+
+def _beside(shown: str, name: str) -> str:
+    return str(PurePosixPath(shown).parent / name) if "/" in shown else name
+
+
+def read(fetch: Callable[[str], Document], name: str, known: Callable[[str], bool], found: list[Diagnostic]) -> Playbook | None:
+    """The playbook called `name`, its text and its imports by `fetch` (from disk, or from a stored plan)."""
+    try:
+        document = fetch(name)
+    except EngineError as error:
+        found.extend(error.diagnostics)
+        return None
+    if not isinstance(document.data, dict):
+        place = document.place()
+        found.append(Diagnostic("LG006", "a playbook is a mapping", place, hint="start with `name:`, `strategy:`, `hosts:`"))
+        return None
+    return _Reader(fetch, document, known, found).playbook()
+
+
+class _Reader:
+    def __init__(self, fetch: Callable[[str], Document], document: Document, known: Callable[[str], bool], found: list[Diagnostic]) -> None:
+        self.fetch, self.document, self.known, self.found = fetch, document, known, found
+        self.documents = {document.path: document}
+        self.steps: list[Step] = []
+        self.blocks: dict[str, Block] = {}
+        self.ids: dict[str, Place] = {}
+
+    def playbook(self) -> Playbook | None:
+        data = self.document.data
+        wrong = source.validate(self.document, _shapes()["top"])
+        self.found.extend(wrong)
+        for section in SECTIONS:
+            if section != "authority" and section in data:
+                for at, entries in self._lists(section, data[section]):
+                    self._entries(section, self.document, at, entries, _Around())
+        if any(d.place and d.place.line and d.code in ("LG012", "LG013", "LG014", "LG015") for d in wrong):
+            return None if not self._usable(data) else self._made(data, wrong)
+        return self._made(data, wrong)
+
+    @staticmethod
+    def _usable(data: Mapping[str, Json]) -> bool:
+        return all(isinstance(data.get(key), str) for key in ("name", "strategy", "hosts"))
+
+    def _made(self, data: Mapping[str, Json], wrong: list[Diagnostic]) -> Playbook:
+        faulty = {d.place.line for d in wrong if d.place}
+
+        def plain(key: str, default: Json) -> Json:
+            return default if self.document.place((key,)).line in faulty else data.get(key, default)
+
+        serial = plain("serial", ())
+        trigger, verification = data.get("trigger"), data.get("verification")
+        return Playbook(
+            name=str(data["name"]),
+            strategy=str(data["strategy"]),
+            hosts=str(data["hosts"]),
+            document=self.document,
+            documents=self.documents,
+            steps=tuple(self.steps),
+            blocks=self.blocks,
+            vars=self._vars(self.document, ("vars",), data.get("vars")),
+            authority=self._authority(data.get("authority")),
+            serial=tuple(_amount(part) for part in (serial if isinstance(serial, (list, tuple)) else (serial,))),
+            max_failed=_amount(plain("max_failed", 0)),
+            deadline=self._duration(self.document, ("deadline",), data.get("deadline")),
+            trigger_mode="any" if isinstance(trigger, dict) and "any" in trigger else "all",
+            cooldown=self._duration(self.document, ("trigger", "cooldown"), trigger.get("cooldown") if isinstance(trigger, dict) else None) or 0.0,
+            on_unverified=str(verification.get("on_failure", "hold")) if isinstance(verification, dict) else "hold",
+            owner=str(data.get("owner", "")),
+        )
+
+    def _lists(self, section: str, value: Json) -> Iterator[tuple[Keys, list[Json]]]:
+        """The lists of steps in a section: the section itself, or the lists that it holds under a name."""
+        if isinstance(value, list):
+            yield (section,), value
+        elif isinstance(value, dict):
+            names = {"trigger": ("any", "all"), "verification": ("steps",)}.get(section, ())
+            if section == "trigger" and ("any" in value) == ("all" in value):
+                place = self.document.place((section,), key=True)
+                self.found.append(Diagnostic("LG032", "a trigger has either `any` or `all`", place, hint="keep one of the two lists"))
+            for name in names:
+                if isinstance(value.get(name), list):
+                    yield (section, name), value[name]
+
+    def _authority(self, value: Json) -> Authority:
+        if not isinstance(value, dict) or not isinstance(value.get("mode"), str):
+            return Authority()
+        roles = value.get("roles")
+        expires = self._duration(self.document, ("authority", "expires"), value.get("expires")) or DEFAULT_EXPIRY
+        if expires > LONGEST_EXPIRY:
+            place = self.document.place(("authority", "expires"))
+            self.found.append(Diagnostic("LG033", "a question cannot stay open longer than 8h", place, hint="a key is for now, not for later"))
+        glass = value.get("break_glass")
+        listed = tuple(str(role) for role in roles) if isinstance(roles, list) else ()
+        return Authority(value["mode"], listed, expires, glass if isinstance(glass, dict) else None)
+
+    def _duration(self, document: Document, at: Keys, text: Json) -> float | None:
+        if not isinstance(text, str):
+            return None
+        try:
+            value = seconds(text)
+        except ValueError:
+            return None  # the schema has said so already
+        if not 0 < value <= LONGEST:
+            hint = "write a time from 1ms to 7d"
+            self.found.append(Diagnostic("LG033", f"{text} is not a usable time here", document.place(at), hint=hint))
+            return None
+        return value
+
+    def _vars(self, document: Document, at: Keys, value: Json) -> dict[str, Json]:
+        if not isinstance(value, dict):
+            return {}
+        for name in value:
+            if name in BUILT_IN or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                why = "is the engine's own" if name in BUILT_IN else "is not a name (letters, digits and _)"
+                self.found.append(Diagnostic("LG034", f"the variable `{printable(name)}` {why}", document.place((*at, name), key=True), hint="choose another"))
+        return dict(value)
+
+    def _entries(self, section: str, document: Document, at: Keys, entries: list[Json], around: _Around) -> None:
+        for index, entry in enumerate(entries):
+            here = (*at, index)
+            if not isinstance(entry, dict):
+                self.found.append(Diagnostic("LG015", "a step is a mapping", document.place(here), hint="- name: …\n      module: {…}"))
+            elif "block" in entry:
+                self._block(section, document, here, entry, around)
+            elif "import" in entry:
+                self._import(section, document, here, entry, around)
+            else:
+                self._step(section, document, here, entry, around)
+
+    def _block(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
+        self.found.extend(source.validate(document, _shapes()["block"], at))
+        place = document.place((*at, "block"), key=True)
+        name = self._id(section, around.prefix + str(entry.get("id") or _slug(str(entry.get("name") or f"block_{len(self.blocks) + 1}"))), place)
+        arms = [arm for arm in ("block", "rescue", "always") if isinstance(entry.get(arm), list)]
+        self.blocks[name] = Block(name, section, frozenset(arms), place, around.arms)
+        inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
+        for arm in arms:
+            self._entries(section, document, (*at, arm), entry[arm], inner.arm(name, arm))
+
+    def _import(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
+        self.found.extend(source.validate(document, _shapes()["import"], at))
+        path, place = entry["import"], document.place((*at, "import"))
+        if not isinstance(path, str):
+            return
+        folder = PurePosixPath(self.document.path).parent
+        target = PurePosixPath(document.path).parent.relative_to(folder) / path
+        parts: list[str] = []
+        for part in target.parts:
+            if part == ".." and parts:
+                parts.pop()
+            else:
+                parts.append(part)
+        name = "/".join(parts)
+        if "{{" in path or ":" in path or "\\" in path or path.startswith(("/", "~")) or ".." in parts:
+            self.found.append(
+                Diagnostic("LG035", f"`{printable(path)}` cannot be imported", place, hint="a path below the playbook's folder, without templates")
+            )
+            return
+        if name in around.files or name == PurePosixPath(self.document.path).name:
+            self.found.append(Diagnostic("LG035", f"`{name}` imports itself", place, hint="break the circle"))
+            return
+        try:
+            loaded = self.fetch(name)
+        except EngineError as error:
+            if error.diagnostics[0].code == "LG001":
+                self.found.append(Diagnostic("LG035", f"there is no file `{name}` beside the playbook", place, hint="check the path"))
+            else:
+                self.found.extend(error.diagnostics)
+            return
+        self.documents[loaded.path] = loaded
+        if not isinstance(loaded.data, list):
+            self.found.append(Diagnostic("LG035", "an imported file holds a list of steps", loaded.place(), hint="start with `- name:`"))
+            return
+        inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
+        prefix = around.prefix + (f"{entry['id']}_" if isinstance(entry.get("id"), str) else "")
+        self._entries(section, loaded, (), loaded.data, _Around(inner.when, inner.tags, inner.vars, inner.arms, (*around.files, name), prefix))
+
+    def _step(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
+        module = self._module(document, at, entry)
+        own = {key: value for key, value in entry.items() if key != module}
+        wrong = _shapes()["step"].problems(own)
+        if wrong:
+            trimmed = Document(document.path, {"step": own}, document.text, _shifted(document, at, own))
+            self.found.extend(source.validate(trimmed, _shapes()["step"], ("step",)))
+        if module is None or not isinstance(entry.get("name"), str):
+            return
+        bad = {str(error.absolute_path[0]) for error in wrong if error.absolute_path}
+        word = {key: value for key, value in own.items() if key not in bad}
+        place = document.place((*at, "id" if "id" in word else "name"))
+        name = self._id(section, around.prefix + str(word.get("id") or _slug(entry["name"])), place)
+        when = (_bare(word["when"]),) if "when" in word else ()
+        needs = word.get("needs")
+        until = _bare(word["until"]) if "until" in word else None
+        register = word.get("register")
+        if register in BUILT_IN:
+            self.found.append(
+                Diagnostic("LG034", f"the name `{register}` is the engine's own", document.place((*at, "register")), hint="choose another")
+            )
+            register = None
+        if section != "communications" and "on" in word:
+            self.found.append(Diagnostic("LG036", "`on` belongs to communications alone", document.place((*at, "on"), key=True), hint="remove it"))
+        self.steps.append(
+            Step(
+                id=name, name=entry["name"], section=section, module=module, params=entry[module] if entry[module] is not None else {},
+                document=document, keys=at, when=(*around.when, *when), register=register, loop=word.get("loop"),
+                needs=None if needs is None else tuple(needs), run_once=word.get("run_once", False),
+                timeout=self._duration(document, (*at, "timeout"), word.get("timeout")) or DEFAULT_TIMEOUT,
+                retries=word.get("retries", 3 if until else 0),
+                delay=self._duration(document, (*at, "delay"), word.get("delay")) or DEFAULT_DELAY,
+                until=until, on_failure=word.get("on_failure", "stop"), tags=around.tags | frozenset(word.get("tags", ())),
+                no_log=word.get("no_log", False), on=tuple(word.get("on", ("succeeded", "failed"))) if section == "communications" else (),
+                vars={**around.vars, **self._vars(document, (*at, "vars"), word.get("vars"))}, arms=around.arms,
+            )
+        )  # fmt: skip
+
+    def _module(self, document: Document, at: Keys, entry: dict[str, Json]) -> str | None:
+        """The one key of the step that is its module; the mistakes in that."""
+        others = [key for key in entry if key not in keywords()]
+        named = [key for key in others if len(others) == 1 or self.known(key)] or [key for key in others if "." in key][:1]
+        if not others or not named:
+            place = document.place((*at, others[0]), key=True) if others else document.place(at)
+            hint = did_you_mean(others[0], keywords()) if others else "engine doc lists the modules"
+            self.found.append(Diagnostic("LG030", "the step names no module", place, hint=hint))
+            return None
+        if len(named) > 1:
+            places = [document.place((*at, key), key=True) for key in named]
+            self.found.append(
+                Diagnostic("LG031", f"two modules in one step: {named[0]} and {named[1]}", places[1], hint="make it two steps", context=(places[0], "the first"))
+            )
+        elif not self.known(named[0]) and nearest(named[0], keywords()) and "." not in named[0]:
+            place = document.place((*at, named[0]), key=True)
+            self.found.append(Diagnostic("LG030", f"`{named[0]}` is neither a keyword nor a module", place, hint=did_you_mean(named[0], keywords())))
+            return None
+        return named[0]
+
+    def _id(self, section: str, short: str, place: Place) -> str:
+        near = next((other for other in self.ids if other.lower() == short.lower()), None) if short not in self.ids else short
+        if near is not None:
+            first = self.ids[near]
+            self.found.append(
+                Diagnostic("LG037", f"two steps with the id `{short}`", place, hint="give one of them an `id:` of its own", context=(first, "the first"))
+            )
+        self.ids.setdefault(short, place)
+        return f"{section}/{short}"
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a step takes over from the blocks and imports around it."""
+
+    when: tuple[str, ...] = ()
+    tags: frozenset[str] = frozenset()
+    vars: Mapping[str, Json] = field(default_factory=dict)
+    arms: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    prefix: str = ""
+
+    def within(self, entry: Mapping[str, Json], more: Mapping[str, Json]) -> _Around:
+        when = (*self.when, _bare(entry["when"])) if isinstance(entry.get("when"), (str, bool)) else self.when
+        tags = self.tags | frozenset(tag for tag in entry.get("tags") or () if isinstance(tag, str))
+        return _Around(when, tags, {**self.vars, **more}, self.arms, self.files, self.prefix)
+
+    def arm(self, block: str, arm: str) -> _Around:
+        return _Around(self.when, self.tags, self.vars, (*self.arms, (block, arm)), self.files, self.prefix)
+
+
+def _shifted(document: Document, at: Keys, own: Mapping[str, Json]) -> dict[Keys, Any]:
+    """The marks of the step at `at`, as if it stood at ``("step",)``: the module's own parameters are checked elsewhere."""
+    depth = len(at)
+    return {("step", *keys[depth:]): mark for keys, mark in document.marks.items() if keys[:depth] == at}
+
+
+def _bare(value: Json) -> str:
+    """`when: true` means the expression `true`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _slug(name: str) -> str:
+    return (re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "step")[:64]
+
+
+def _amount(value: Json) -> int | float:
+    """A number of hosts (int) or a part of them (float from 0 to 1). Raises ValueError."""
+    return value if type(value) is int else fraction(value)

@@ -1,0 +1,479 @@
+"""Text -> Document: plain data and a side table of places. YAML and JSON Schema live here and nowhere else.
+
+In: a file or a text that may be hostile. Out: a `Document` whose data is plain JSON, or an `EngineError` with every
+mistake that was found. It refuses to know what a playbook is.
+
+The byte gate comes before the parser, and the parser is read as events: the composing loaders of PyYAML recurse (50,000
+brackets end the process), resolve as YAML 1.1 (`NO` is false, `012` is 10) and keep the last of two equal keys.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, printable
+from modules.contract import FORMATS, Json
+
+Keys = tuple[str | int, ...]
+
+MAX_BYTES = 8 << 20
+MAX_DEPTH = 64
+MAX_NODES = 1_000_000
+MAX_SCALAR = 64 << 10
+MAX_DIGITS = 18
+
+# Line breaks that an editor does not show as such (a key can hide behind them), bidi and invisible characters.
+_FORBIDDEN = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+# YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
+_INT = re.compile(r"[-+]?\d+")
+_FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?")
+_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_WORDS: dict[str, Json] = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NULLS = {"", "~", "null", "Null", "NULL"}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed text: `data` is plain JSON; `place` says where each part of it stands; `digest` is the text's sha256."""
+
+    path: str
+    data: Json
+    text: str
+    marks: dict[Keys, tuple[int, int, int, int, int]] = field(repr=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def place(self, keys: Sequence[str | int] = (), key: bool = False) -> Place:
+        """Where the value at `keys` stands, or with `key` its key. The nearest parent's place when it has none itself."""
+        at = tuple(keys)
+        while at not in self.marks and at:
+            at, key = at[:-1], False
+        key_at, line, column, length, key_length = self.marks.get(at, (-1, 0, 0, 1, 1))
+        if key and key_at >= 0:
+            line, column, length = key_at >> 20, key_at & 0xFFFFF, key_length
+        return Place(self.path, line + 1, column + 1, max(length, 1), self._line(line))
+
+    def _line(self, number: int) -> str:
+        lines = self._lines()
+        return lines[number] if number < len(lines) else ""
+
+    def _lines(self) -> list[str]:
+        return _split(self.text)
+
+    def keys(self, at: Keys) -> Iterator[str]:
+        """The keys of the mapping at `at`."""
+        value = self.data
+        for key in at:
+            value = value[key]
+        yield from value
+
+
+@cache
+def _split(text: str) -> list[str]:
+    return text.split("\n")
+
+
+def load(path: Path, shown: str | None = None) -> Document:
+    """The document in the file at `path`; `shown` is the path to print. Raises EngineError (LG001 to LG011)."""
+    name = shown if shown is not None else str(path)
+    try:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise _stop("LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(name), "split it; steps can be imported")
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EngineError(Diagnostic("LG001", f"cannot read {name}: {reason}", hint="check the path and its permissions")) from None
+    return parse(content, name)
+
+
+def parse(content: bytes | str, path: str) -> Document:
+    """The document in `content`. Raises EngineError with one diagnostic for what stops reading, or all that do not."""
+    text = _gate(content, path)
+    reader = _Reader(path, text)
+    collecting = gc.isenabled()
+    gc.disable()  # a large file makes hundreds of thousands of objects and no cycle: collecting doubles the time
+    try:
+        data = reader.read()
+    finally:
+        if collecting:
+            gc.enable()
+    if reader.found:
+        raise EngineError(reader.found)
+    return Document(path, data, text, reader.marks)
+
+
+def _stop(code: str, summary: str, place: Place, hint: str = "", detail: str = "") -> EngineError:
+    return EngineError(Diagnostic(code, summary, place, detail, hint))
+
+
+def _gate(content: bytes | str, path: str) -> str:
+    """Bytes -> text that has no hidden characters, or EngineError."""
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    if len(raw) > MAX_BYTES:
+        raise _stop("LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(path), "split it; steps can be imported")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _stop(
+            "LG002", f"not UTF-8: byte 0x{raw[error.start]:02x}", Place(path, line), "save the file as UTF-8 without a byte order mark"
+        ) from None
+    if found := _FORBIDDEN.search(text):
+        before = text[: found.start()]
+        line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+        place = Place(path, line + 1, column + 1, 1, text.split("\n")[line])
+        name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
+        raise _stop(
+            "LG004",
+            f"invisible or control character {name} (U+{ord(found[0]):04X})",
+            place,
+            "delete it; lines end with LF alone" if found[0] in "\r\u0085\u2028\u2029" else "delete it",
+            "It can hide a key or turn text around, so that a reviewer sees something else than the engine.",
+        )
+    if not unicodedata.is_normalized("NFC", text):
+        line = next(i for i, part in enumerate(text.split("\n")) if not unicodedata.is_normalized("NFC", part))
+        raise _stop(
+            "LG004", "a character is written in its decomposed form", Place(path, line + 1, 1, 1, text.split("\n")[line]),
+            "save the file in Unicode form NFC: two spellings of one name would look the same",
+        )  # fmt: skip
+    return text
+
+
+class _Reader:
+    """Walks the parser's events, builds plain data and the places, and collects what can be passed over."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path, self.text = path, text
+        self.found: list[Diagnostic] = []
+        # keys -> key position (line << 20 | column, or -1), value line, value column, value length, key length
+        self.marks: dict[Keys, tuple[int, int, int, int, int]] = {}
+        self.nodes = 0
+
+    def read(self) -> Json:
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            return self._document(yaml.parse(self.text, Loader=loader))
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = self._at(mark.line, mark.column, 1) if mark else Place(self.path)
+            tab = "\t" in place.text[: place.column]
+            raise _stop(
+                "LG005",
+                "a tab indents this line" if tab else f"not YAML: {error.problem or error.context or 'cannot be read'}",
+                place,
+                "indent with spaces" if tab else "check brackets, quotes and the indentation above this place",
+            ) from None
+        except yaml.YAMLError as error:
+            raise _stop("LG005", f"not YAML: {printable(str(error))}", Place(self.path)) from None
+
+    def _document(self, events: Iterator[Any]) -> Json:
+        import yaml
+
+        data: Json = None
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    mark = event.start_mark
+                    raise _stop("LG006", "a second document starts here", self._at(mark.line, 0, 3), "one file holds one document")
+            elif isinstance(event, yaml.NodeEvent):
+                data = self._node(event, events)
+        if documents == 0 or data is None:
+            raise _stop("LG006", "the file is empty", Place(self.path), "engine init makes a first playbook to start from")
+        return data
+
+    def _node(self, first: Any, events: Iterator[Any]) -> Json:
+        """One node and all below it. Iterative: depth is capped by us, never by the interpreter's stack."""
+        import yaml
+
+        root: list[Json] = []
+        # Each open container: the container, its keys so far, the pending key (mappings only), its own path.
+        stack: list[tuple[Json, Keys]] = [(root, ())]
+        pending: list[tuple[str, int, int] | None] = [None]
+        event = first
+        scalar, sequence, mapping = yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.MappingStartEvent
+        while True:
+            kind = type(event)
+            if kind is yaml.SequenceEndEvent or kind is yaml.MappingEndEvent:
+                stack.pop()
+                pending.pop()
+            else:
+                self._refuse_features(event)
+                container, path = stack[-1]
+                wants_key = type(container) is dict and pending[-1] is None
+                mark = event.start_mark
+                if kind is scalar:
+                    if wants_key:
+                        pending[-1] = self._key(event, container, path)
+                    else:
+                        end = event.end_mark
+                        length = end.column - mark.column if end.line == mark.line else len(event.value)
+                        at = self._place_value(container, path, pending, mark, length)
+                        self._put(container, pending, self._scalar(event, at))
+                elif wants_key:
+                    raise _stop("LG007", "a key must be a text", self._at(mark.line, mark.column, 1), "write the key as plain text")
+                else:
+                    at = self._place_value(container, path, pending, mark, 1)
+                    value: Json = {} if kind is mapping else []
+                    self._put(container, pending, value)
+                    stack.append((value, at))
+                    pending.append(None)
+                    if len(stack) > MAX_DEPTH + 1:
+                        raise _stop("LG003", f"nested deeper than {MAX_DEPTH} levels", self._at(mark.line, mark.column, 1), "write it flatter")
+                    if kind is not mapping and kind is not sequence:
+                        raise AssertionError(kind)
+            if len(stack) == 1:
+                return root[0]
+            event = next(events)
+
+    def _refuse_features(self, event: Any) -> None:
+        """Anchors, aliases, tags: each can make a reviewer read something else than what runs."""
+        self.nodes += 1
+        mark = event.start_mark
+        if self.nodes > MAX_NODES:
+            raise _stop("LG003", f"more than {MAX_NODES:,} values", self._at(mark.line, mark.column, 1), "split the file")
+        if event.anchor is not None:
+            what = "an alias (*)" if type(event).__name__ == "AliasEvent" else "an anchor (&)"
+            raise _stop(
+                "LG008", f"{what} is not part of the language", self._at(mark.line, mark.column, len(event.anchor) + 1),
+                "write the value where it is used, or name it under `vars`",
+            )  # fmt: skip
+        if event.tag is not None:
+            raise _stop(
+                "LG008", f"the tag {printable(event.tag)} is not part of the language",
+                self._at(mark.line, mark.column, max(len(event.tag), 1)), "remove the tag; a secret is written {{ secret('env:NAME') }}",
+            )  # fmt: skip
+
+    def _key(self, event: Any, container: dict[str, Json], path: Keys) -> tuple[str, int, int]:
+        mark, key = event.start_mark, event.value
+        length = max(event.end_mark.column - mark.column, 1)
+        place = self._at(mark.line, mark.column, length)
+        if key == "<<" and event.implicit[0]:
+            self.found.append(Diagnostic("LG008", "a merge key (<<) is not part of the language", place, hint="write the keys out"))
+        elif event.implicit[0] and not isinstance(_resolve(key), str):
+            self.found.append(Diagnostic("LG007", f"the key `{printable(key)}` is not a text", place, hint=f'quote it: "{printable(key)}"'))
+        elif key in container:
+            first = self.marks[(*path, key)][0]
+            context = (self._at(first >> 20, first & 0xFFFFF, length), "first here")
+            self.found.append(
+                Diagnostic("LG009", f"the key `{printable(key)}` stands twice", place, hint="keep one of the two", context=context)
+            )
+        elif not _one_script(key):
+            self.found.append(
+                Diagnostic("LG004", f"the key `{printable(key)}` mixes letters that look alike", place, hint="write it in one script")
+            )
+        return key, mark.line << 20 | mark.column, length
+
+    def _place_value(self, container: Json, path: Keys, pending: list[Any], mark: Any, length: int) -> Keys:
+        if type(container) is dict:
+            key, key_at, key_length = pending[-1]
+            at = (*path, key)
+        elif len(pending) == 1:
+            at, key_at, key_length = path, -1, 1
+        else:
+            at, key_at, key_length = (*path, len(container)), -1, 1
+        self.marks[at] = (key_at, mark.line, mark.column, length, key_length)
+        return at
+
+    @staticmethod
+    def _put(container: Json, pending: list[Any], value: Json) -> None:
+        if type(container) is dict:
+            container[pending[-1][0]] = value
+            pending[-1] = None
+        else:
+            container.append(value)
+
+    def _scalar(self, event: Any, at: Keys) -> Json:
+        text: str = event.value
+        if len(text) > MAX_SCALAR:
+            raise _stop("LG003", f"a text longer than {MAX_SCALAR >> 10} KiB", self._value(at), "keep large data in a file of its own")
+        if not event.implicit[0]:
+            if _FORBIDDEN.search(text):
+                self.found.append(Diagnostic("LG004", "an escaped control or invisible character", self._value(at), hint="delete it"))
+            return text
+        value = _resolve(text)
+        if type(value) is int and len(text.lstrip("+-")) > MAX_DIGITS:
+            self.found.append(
+                Diagnostic("LG010", f"a number of {len(text)} digits", self._value(at), hint="quote it if it is a name")
+            )
+            return 0
+        if _SPECIAL.fullmatch(text) or (type(value) is float and value in (float("inf"), float("-inf"))):
+            self.found.append(Diagnostic("LG010", f"`{printable(text)}` is not a finite number", self._value(at), hint="write a finite number"))
+            return 0
+        return value
+
+    def _at(self, line: int, column: int, length: int) -> Place:
+        lines = _split(self.text)
+        return Place(self.path, line + 1, column + 1, max(length, 1), lines[line] if line < len(lines) else "")
+
+    def _value(self, at: Keys) -> Place:
+        _, line, column, length, _ = self.marks[at]
+        return self._at(line, column, length)
+
+
+def _resolve(text: str) -> Json:
+    """A plain scalar's value by YAML 1.2's core schema."""
+    first = text[:1]
+    if first.isalpha() or not text:
+        if text in _NULLS:
+            return None
+        return _WORDS.get(text, text)
+    if first.isdigit() or first in "+-.":
+        if _INT.fullmatch(text):
+            # 0644 would be 420 to one reader and 644 to another: it stays a text, and a number is wanted elsewhere.
+            return text if text.lstrip("+-")[:1] == "0" and len(text.lstrip("+-")) > 1 else int(text[: MAX_DIGITS + 2])
+        if _FLOAT.fullmatch(text):
+            return float(text)
+    return None if text in _NULLS else text
+
+
+def _one_script(word: str) -> bool:
+    if word.isascii():
+        return True
+    scripts = {unicodedata.name(c, "?").split(" ")[0] for c in word if c.isalpha()}
+    return len(scripts & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}) <= 1
+
+
+def strict_json(text: str | bytes, path: str) -> Json:
+    """JSON from outside: doubled keys, NaN and Infinity refused. Raises EngineError (LG011)."""
+
+    def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
+        found = dict(items)
+        if len(found) != len(items):
+            raise ValueError("a key stands twice")
+        return found
+
+    def constant(word: str) -> Json:
+        raise ValueError(f"{word} is not a number")
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise _stop("LG011", f"not JSON: {printable(str(error))}", Place(path, line, getattr(error, "colno", 1))) from None
+
+
+@cache
+def schema(name: str) -> dict[str, Json]:
+    """`schemas/<name>.schema.json`, as installed."""
+    found: dict[str, Json] = json.loads((resources.files("schemas") / f"{name}.schema.json").read_text("utf-8"))
+    return found
+
+
+class Shape:
+    """A JSON Schema, ready to check values. Made once for each schema: jsonschema prepares it on first use."""
+
+    def __init__(self, of: dict[str, Json]) -> None:
+        self.of = of
+        self._validator: Any = None
+
+    def problems(self, value: Json) -> list[Any]:
+        """jsonschema's errors for `value`; texts that hold a template are passed over, they are checked when rendered."""
+        if self._validator is None:
+            from jsonschema import Draft202012Validator, FormatChecker
+            from referencing import Registry
+
+            checker = FormatChecker(formats=())
+            for name, pattern in FORMATS.items():
+                checker.checks(name)(lambda text, pattern=pattern: not isinstance(text, str) or bool(pattern.fullmatch(text)))
+            # An empty registry: the default one opens the addresses that it finds in `$ref`.
+            self._validator = Draft202012Validator(self.of, registry=Registry(), format_checker=checker)
+        return [error for error in self._validator.iter_errors(value) if not _templated(error)]
+
+
+def validate(document: Document, of: Shape | dict[str, Json], at: Keys = (), what: str = "") -> list[Diagnostic]:
+    """Every way in which the part of `document` at `at` differs from the schema `of`, one diagnostic for each place.
+
+    `what` names the thing in messages (``prometheus.metric``). A text that holds a template is checked after rendering.
+    """
+    value = document.data
+    for key in at:
+        value = value[key]
+    shape = of if isinstance(of, Shape) else Shape(of)
+    found = []
+    for error in shape.problems(value):
+        path = (*at, *error.absolute_path)
+        extra = [key for key in error.instance if key not in error.schema.get("properties", {})] if error.validator == "additionalProperties" else [None]
+        found.extend(_diagnostic(document, error, path, what, key) for key in extra)
+    return found
+
+
+def _templated(error: Any) -> bool:
+    return isinstance(error.instance, str) and "{{" in error.instance and error.validator not in ("additionalProperties", "required")
+
+
+_EXPECTED = {
+    "duration": "a duration such as 90s, 5m or 2h",
+    "percentage": "a percentage such as 25%",
+    "size": "a size such as 64MiB",
+}
+_TYPES = {
+    "object": "a mapping", "array": "a list", "string": "a text", "integer": "a whole number",
+    "number": "a number", "boolean": "true or false", "null": "nothing",
+}  # fmt: skip
+
+
+def _diagnostic(document: Document, error: Any, path: Keys, what: str, extra: str | None) -> Diagnostic:
+    name = str(path[-1]) if path else "the document"
+    owner = f" of {what}" if what else ""
+    if extra is not None:
+        known = error.schema.get("properties", {})
+        place = document.place((*path, extra), key=True)
+        kind = "parameter" if what else "key"
+        hint = did_you_mean(extra, known, f"known here: {', '.join(sorted(known)[:12])}")
+        context = (document.place(path, key=True), f"the {'module' if what else 'mapping'} it stands in") if path else None
+        return Diagnostic("LG012", f"unknown {kind} `{printable(extra)}`{owner}", place, hint=hint, context=context)
+    if error.validator in ("required", "dependentRequired"):
+        missing = next((key for key in error.validator_value if key not in error.instance), "?")
+        about = error.schema.get("properties", {}).get(missing, {}).get("description", "")
+        return Diagnostic("LG013", f"`{missing}` is missing{owner}", document.place(path, key=True), hint=about or f"add `{missing}:`")
+    place = document.place(path)
+    shown = printable(json.dumps(error.instance, ensure_ascii=False), 60)
+    wanted = _wanted(error)
+    hint = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    if error.validator == "type" and "string" in str(error.validator_value) and isinstance(error.instance, (bool, int, float)):
+        written = place.text[place.column - 1 : place.column - 1 + place.length]
+        return Diagnostic("LG014", f"`{name}`{owner} is a text: quote it", place, hint=f'write "{written or shown}"')
+    return Diagnostic("LG015", f"`{name}`{owner} should be {wanted}, not {shown}", place, hint=hint)
+
+
+def _wanted(error: Any) -> str:
+    value = error.validator_value
+    match error.validator:
+        case "type":
+            return " or ".join(_TYPES.get(kind, kind) for kind in ([value] if isinstance(value, str) else value))
+        case "enum":
+            near = did_you_mean(str(error.instance), [str(v) for v in value])
+            return "one of " + ", ".join(str(v) for v in value) + (f" ({near})" if near else "")
+        case "format":
+            return _EXPECTED.get(value, f"a {value}")
+        case "const":
+            return json.dumps(value)
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            sign = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most", "exclusiveMaximum": "less than"}
+            return f"{sign[error.validator]} {value}"
+        case "minItems" | "minLength" | "minProperties":
+            return "not empty" if value == 1 else f"at least {value} long"
+        case "pattern":
+            return str(error.schema.get("x-says", f"text like {value}"))
+        case "anyOf" | "oneOf":
+            kinds = [_TYPES.get(option.get("type"), _EXPECTED.get(option.get("format"), "")) for option in value]
+            texts = [_EXPECTED.get(option.get("format"), kind) for option, kind in zip(value, kinds, strict=True)]
+            return " or ".join(dict.fromkeys(text for text in texts if text)) or str(error.schema.get("x-says", "one of the known forms"))
+        case _:
+            return str(error.schema.get("x-says", f"valid ({error.message[:80]})"))

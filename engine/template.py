@@ -1,0 +1,359 @@
+"""Expressions and `{{ }}` texts: strict, sandboxed, one pass. The only door to Jinja.
+
+In: a value from a document and the names that are known. Out: the rendered value, or the names that it mentions, or a
+`Fault` in plain words. It knows neither places nor steps.
+
+Before anything is compiled, an expression's syntax tree must consist of a closed list of harmless nodes: no call but
+`secret('…')`, no power, no text repetition, no name with a leading underscore. Data from outside is placed as a value
+and never rendered again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.diagnostics import did_you_mean, printable
+from modules.contract import Json, Secret, reveal
+
+MAX_TEXT = 4096
+MAX_RESULT = 1 << 20
+FILTERS = frozenset("abs bool default first float int join last length lower max min replace round sort string sum tojson trim unique upper".split())
+TESTS = frozenset("boolean defined eq equalto even false ge gt in le lt mapping ne none number odd sequence string true undefined".split())
+_NODES = frozenset(
+    "Name Const TemplateData Getattr Getitem Compare Operand And Or Not List Dict Pair Tuple Add Sub Neg Pos "
+    "Filter Test CondExpr Keyword Call".split()
+)
+_SUGGEST = {
+    "Mul": "`*` is not part of the language", "Div": "`/` is not part of the language", "Pow": "`**` is not part of the language",
+    "Mod": "`%` is not part of the language", "Concat": "join texts as \"{{ a }}{{ b }}\", not with `~`", "Slice": "slices are not part of the language",
+    "FloorDiv": "`//` is not part of the language",
+}  # fmt: skip
+
+
+class Fault(Exception):
+    """An expression that cannot be used: a sentence, the way out, and the name it is about, if any."""
+
+    def __init__(self, message: str, hint: str = "", name: str = "", code: str = "LG021") -> None:
+        super().__init__(message)
+        self.message, self.hint, self.name, self.code = message, hint, name, code
+
+
+class Secrets:
+    """Resolves `secret('env:NAME')`, `secret('file:PATH')` and installed providers, and scrubs what it has resolved.
+
+    One for each run: it remembers the values so that a sink can take them out of any text, however they got in.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._known: dict[str, Secret] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, source: str) -> Secret:
+        """The secret named by `source`. Raises Fault when it is not there."""
+        with self._lock:
+            if source not in self._known:
+                self._known[source] = Secret(self._fetch(source), source)
+            return self._known[source]
+
+    def _fetch(self, source: str) -> str:
+        kind, _, name = source.partition(":")
+        if kind == "env":
+            if name not in os.environ:
+                raise Fault(f"the secret {source} is not set", f"set the environment variable {name}", code="LG026")
+            return os.environ[name]
+        if kind == "file":
+            try:
+                return (self._base / name).read_text("utf-8").rstrip("\n")
+            except OSError as error:
+                raise Fault(f"the secret {source} cannot be read: {error.strerror}", "check the path and its permissions", code="LG026") from None
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group="lastgood.secrets", name=kind):
+            return str(point.load()(name))
+        raise Fault(f"no provider for the secret `{printable(source)}`", "write secret('env:NAME') or secret('file:PATH')", code="LG026")
+
+    def scrub(self, value: Json) -> Json:
+        """`value` with every resolved secret replaced by ``***``, in keys and texts, at any depth."""
+        if isinstance(value, Secret):
+            return "***"
+        if not self._known:
+            return _plain(value)
+        return self._scrub(value, [s.reveal() for s in self._known.values() if len(s.reveal()) >= 4])
+
+    def _scrub(self, value: Json, texts: list[str]) -> Json:
+        if isinstance(value, Secret):
+            return "***"
+        if isinstance(value, str):
+            for text in texts:
+                value = value.replace(text, "***")
+            return value
+        if isinstance(value, dict):
+            return {self._scrub(k, texts): self._scrub(v, texts) for k, v in value.items()}
+        return [self._scrub(v, texts) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Environment(ImmutableSandboxedEnvironment):
+        # A dot reads a mapping's key and nothing else: by default `x.items` finds the method before the key.
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            return self.getitem(obj, attribute)
+
+        def getitem(self, obj: Any, argument: Any) -> Any:
+            if isinstance(obj, Mapping) and argument in obj:
+                return obj[argument]
+            if isinstance(obj, (list, tuple)) and type(argument) is int and -len(obj) <= argument < len(obj):
+                return obj[argument]
+            return self.undefined(obj=obj, name=argument)
+
+    made = Environment(undefined=StrictUndefined, autoescape=False, cache_size=0)
+    made.globals.clear()
+    made.filters["bool"] = lambda value: {"true": True, "false": False}.get(str(value).lower(), value)
+    return made
+
+
+@dataclass(frozen=True)
+class Part:
+    """One expression, checked: its text, the names it needs, and the attributes it reads of them (`target.version`)."""
+
+    text: str
+    names: frozenset[str]
+    optional: frozenset[str]
+    reads: frozenset[tuple[str, str]]
+    secrets: frozenset[str]
+
+    def value(self, names: Mapping[str, Json]) -> Json:
+        """The expression's value. Raises Fault for an unknown name or a value that cannot be computed."""
+        given = {name: names[name] for name in self.names if name in names}
+        from jinja2 import TemplateError, Undefined
+
+        try:
+            result = _compiled(self.text)(given)
+            if isinstance(result, Undefined):
+                str(result)  # raises with the library's own words about what is undefined
+        except Fault:
+            raise
+        except TemplateError as error:
+            raise self._undefined(error, names) from None
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise Fault(f"`{printable(self.text)}` cannot be computed: {printable(str(error))}") from None
+        return result
+
+    def _undefined(self, error: Exception, names: Mapping[str, Json]) -> Fault:
+        for name in sorted(self.names):
+            if name not in names:
+                hint = did_you_mean(name, names, "known are: " + ", ".join(sorted(names)[:12]))
+                return Fault(f"`{name}` is not defined", hint, name, "LG020")
+        for name, key in sorted(self.reads):
+            value = names.get(name)
+            if isinstance(value, Mapping) and key not in value:
+                hint = did_you_mean(key, [str(k) for k in value], "it has: " + ", ".join(sorted(map(str, value))[:12]))
+                return Fault(f"`{name}` has no `{key}`", hint, name, "LG020")
+        return Fault(f"`{printable(self.text)}`: {printable(str(error))}", code="LG020")
+
+
+@lru_cache(maxsize=8192)
+def _compiled(text: str) -> Callable[[Mapping[str, Json]], Json]:
+    made: Callable[[Mapping[str, Json]], Json] = _environment().compile_expression(text, undefined_to_none=False)
+    return made
+
+
+@lru_cache(maxsize=65536)
+def expression(text: str) -> Part:
+    """A bare expression, checked. Raises Fault when it is not one, or holds what the language does not have."""
+    from jinja2 import TemplateSyntaxError
+
+    if len(text) > MAX_TEXT:
+        raise Fault(f"an expression of {len(text)} characters", f"at most {MAX_TEXT} are read")
+    if "{{" in text or "{%" in text:
+        raise Fault("a bare expression stands here, without {{ }}", "write only what is between the braces")
+    try:
+        tree = _environment().parse("{{ " + text + " }}")
+    except TemplateSyntaxError as error:
+        raise Fault(f"not an expression: {printable(error.message or 'cannot be read')}", "check quotes and brackets") from None
+    except RecursionError:
+        raise Fault("an expression nested too deeply") from None
+    outputs = tree.body
+    if len(outputs) != 1 or type(outputs[0]).__name__ != "Output" or len(outputs[0].nodes) != 1:
+        raise Fault("not one expression", "write one expression that gives a value")
+    names: set[str] = set()
+    optional: set[str] = set()
+    reads: set[tuple[str, str]] = set()
+    secrets: set[str] = set()
+    _allow(outputs[0].nodes[0], names, optional, reads, secrets)
+    return Part(text, frozenset(names), frozenset(optional), frozenset(reads), frozenset(secrets))
+
+
+def _allow(node: Any, names: set[str], optional: set[str], reads: set[tuple[str, str]], secrets: set[str]) -> None:
+    kind = type(node).__name__
+    if kind not in _NODES:
+        raise Fault(_SUGGEST.get(kind, f"{kind.lower()} is not part of the language"), "engine doc expressions lists what is")
+    name = str(getattr(node, "name", None) or getattr(node, "attr", None) or "")
+    if kind in ("Name", "Getattr") and name.startswith("_"):
+        raise Fault(f"`{name}`: names that start with an underscore are not readable", name=name)
+    if kind == "Name":
+        names.add(name)
+    elif kind == "Getitem" and isinstance(getattr(node.arg, "value", None), str) and node.arg.value.startswith("_"):
+        raise Fault(f"`{node.arg.value}`: names that start with an underscore are not readable")
+    elif kind == "Getattr" and type(node.node).__name__ == "Name":
+        reads.add((node.node.name, name))
+    elif kind == "Filter" and name not in FILTERS:
+        raise Fault(f"no filter `{name}`", did_you_mean(name, FILTERS, "filters: " + ", ".join(sorted(FILTERS))), name)
+    elif kind == "Test" and name not in TESTS:
+        raise Fault(f"no test `{name}`", did_you_mean(name, TESTS, "tests: " + ", ".join(sorted(TESTS))), name)
+    elif kind == "Call":
+        args = [getattr(arg, "value", None) for arg in node.args]
+        if getattr(node.node, "name", "") != "secret" or len(args) != 1 or not isinstance(args[0], str) or node.kwargs:
+            raise Fault("calls are not part of the language, except secret('env:NAME')", "engine doc expressions lists what is")
+        secrets.add(args[0])
+    inner: set[str] = set()
+    for child in node.iter_child_nodes():
+        _allow(child, inner, optional, reads, secrets)
+    # `x | default(…)` and `x is defined` may name what is not there.
+    if (kind == "Filter" and name == "default") or (kind == "Test" and name in ("defined", "undefined")):
+        optional |= inner
+    names |= inner
+
+
+@lru_cache(maxsize=65536)
+def _split(text: str) -> tuple[str | Part, ...]:
+    """A text's literal pieces and expressions, in order. Raises Fault."""
+    from jinja2 import TemplateSyntaxError
+
+    pieces: list[str | Part] = []
+    inside: list[str] | None = None
+    if len(text) > 16 * MAX_TEXT:
+        raise Fault(f"a text of {len(text)} characters with templates in it", f"at most {16 * MAX_TEXT} are read")
+    try:
+        for _, kind, value in _environment().lex(text):
+            if kind in ("block_begin", "comment_begin", "raw_begin"):
+                raise Fault(f"`{value.strip()}` is not part of the language", "only {{ expressions }} are")
+            if kind == "variable_begin":
+                inside = []
+            elif kind == "variable_end":
+                pieces.append(expression("".join(inside or []).strip()))
+                inside = None
+            elif inside is not None:
+                inside.append(value)
+            else:
+                pieces.append(value)
+        if inside is not None:
+            raise Fault("`{{` without `}}`", "close the braces")
+    except TemplateSyntaxError as error:
+        raise Fault(f"not a template: {printable(error.message or '')}", "check the braces and quotes") from None
+    return tuple(pieces)
+
+
+def templated(text: str) -> bool:
+    """Whether the text holds anything to render."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def parts(value: Json) -> list[Part]:
+    """Every expression in `value`, at any depth. Raises Fault at the first that is none."""
+    found: list[Part] = []
+    walk(value, lambda _keys, text: found.extend(p for p in _split(text) if isinstance(p, Part)))
+    return found
+
+
+def walk(value: Json, visit: Callable[[tuple[str | int, ...], str], None], at: tuple[str | int, ...] = ()) -> None:
+    """Calls `visit(key path, text)` for every templated text in `value`."""
+    if isinstance(value, str):
+        if templated(value):
+            visit(at, value)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            walk(inner, visit, (*at, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            walk(inner, visit, (*at, index))
+
+
+def render(value: Json, names: Mapping[str, Json]) -> Json:
+    """`value` with every template replaced; a text that is one whole expression keeps its type. Raises Fault.
+
+    The Fault of a text deep inside carries no place: callers that have places render text by text with `walk`.
+    """
+    if isinstance(value, str):
+        return _text(value, names) if templated(value) else value
+    if isinstance(value, dict):
+        return {key: render(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [render(inner, names) for inner in value]
+    return value
+
+
+def _text(text: str, names: Mapping[str, Json]) -> Json:
+    pieces = _split(text)
+    if len(pieces) == 1 and isinstance(pieces[0], Part):
+        return pieces[0].value(names)
+    values = [piece if isinstance(piece, str) else piece.value(names) for piece in pieces]
+    secret = next((v for v in values if isinstance(v, Secret)), None)
+    joined = "".join(reveal(v) if isinstance(v, Secret) else shown(v) for v in values)
+    if len(joined) > MAX_RESULT:
+        raise Fault(f"the text would be {len(joined)} characters long", f"at most {MAX_RESULT} are made")
+    return joined if secret is None else Secret(joined, secret.source)
+
+
+def shown(value: Json) -> str:
+    """A value inside a text: the one conversion table (texts as they are, everything else as JSON)."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def decide(text: str, names: Mapping[str, Json]) -> bool:
+    """A bare expression that must be true or false. Raises Fault when it is anything else."""
+    result = expression(text).value(names)
+    if type(result) is not bool:
+        raise Fault(
+            f"`{printable(text)}` gave {printable(shown(result), 40)}, not true or false",
+            "compare it with something, for example `x == 'yes'` or `x is defined`",
+            code="LG022",
+        )
+    return result
+
+
+def resolve(raw: Mapping[str, Json], wanted: Iterable[str], fixed: Mapping[str, Json], outside: frozenset[str] = frozenset()) -> dict[str, Json]:
+    """The variables `wanted` of `raw`, each rendered with the others and `fixed`. Those `outside` are data and stay as they are.
+
+    Raises Fault for a name that is not there or a circle of variables.
+    """
+    done: dict[str, Json] = dict(fixed)
+    open_: list[str] = []
+
+    def one(name: str) -> None:
+        if name in done or name not in raw:
+            return
+        if name in open_:
+            raise Fault("variables in a circle: " + " -> ".join([*open_[open_.index(name) :], name]), "give one of them a plain value", name)
+        open_.append(name)
+        value = raw[name]
+        if name not in outside:
+            for part in parts(value):
+                for needed in part.names:
+                    one(needed)
+            value = render(value, done)
+        done[name] = value
+        open_.pop()
+
+    for name in wanted:
+        one(name)
+    return done
