@@ -71,6 +71,11 @@ class _Ticket:
     at: int
     entry: Entry | None = None
     error: Exception | None = None
+    wake: threading.Lock | None = None  # held by the thread that waits; released when the entry is settled or must be committed by it
+
+    @property
+    def settled(self) -> bool:
+        return self.entry is not None or self.error is not None
 
 
 Listener = Callable[[Entry], None]
@@ -86,6 +91,7 @@ class Journal:
         self._now = now
         self._queue: list[_Ticket] = []
         self._queued = threading.Lock()
+        self._leading = False
         self._writing = threading.Lock()
         self._broken: Exception | None = None
         self._claims: dict[str, IO[str]] = {}
@@ -144,18 +150,38 @@ class Journal:
     def append_all(self, run: str, rows: Sequence[tuple[str, dict[str, Json], str, str]]) -> list[Entry]:
         """Adds entries in one commit: all of them or none."""
         tickets = [_Ticket(run, kind, host, step, _dump(body), self._time()) for kind, body, host, step in rows]
+        first = tickets[0]
         with self._queued:
             self._queue.extend(tickets)
-        with self._writing:
-            if tickets[0].entry is None and tickets[0].error is None:
-                with self._queued:
-                    batch, self._queue = self._queue, []
-                self._begin(batch)
-                self._finish(batch)
+            lead, self._leading = not self._leading, True
+            if not lead:
+                first.wake = threading.Lock()
+                first.wake.acquire()
+        if not lead and first.wake:
+            first.wake.acquire()
+        if not first.settled:
+            self._lead()
         for ticket in tickets:
             if ticket.error:
                 raise ticket.error
         return [ticket.entry for ticket in tickets if ticket.entry]
+
+    def _lead(self) -> None:
+        """Commits everything that waits, wakes its owners, and hands the lead to the first who came meanwhile."""
+        with self._queued:
+            batch, self._queue = self._queue, []
+        try:
+            with self._writing:
+                self._begin(batch)
+                self._finish(batch)
+        finally:
+            for ticket in batch:
+                if ticket.wake:
+                    ticket.wake.release()
+            with self._queued:
+                self._leading = bool(self._queue)
+                if self._queue and self._queue[0].wake:
+                    self._queue[0].wake.release()
 
     def announce(self, run: str, kind: str, body: dict[str, Json], host: str = "", step: str = "") -> None:
         """Tells the listeners what is going on without recording it (a step has started, a question is open)."""

@@ -47,6 +47,10 @@ class TimedOut(ModuleError):
     outcome = "timed_out"
 
 
+class Stopped(ModuleError):
+    """The run is being stopped while this step waits: it is neither done nor failed, and is taken up again on resume."""
+
+
 class Secret:
     """A text that must not be seen. It prints as ``***`` everywhere and cannot be pickled; ``reveal()`` is for the
     moment at which it leaves through the wire. Joined with text it stays a secret."""
@@ -186,6 +190,9 @@ class Wire(Protocol):
     ) -> Completed:
         """One process, without a shell. Raises ModuleError when it cannot be started, TimedOut when it was killed."""
 
+    def connect(self, host: str, port: int, *, timeout: float = 5.0) -> None:
+        """Opens a TCP connection and closes it. Raises Unreachable when nobody takes it within `timeout` seconds."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -219,9 +226,9 @@ class Context:
         return min(left, most)
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but no longer than the step may. Raises TimedOut, or ModuleError when the run is being stopped."""
+        """Waits, but no longer than the step may. Raises TimedOut, or Stopped when the run is being stopped."""
         if self.stop.wait(min(seconds, self.left())):
-            raise ModuleError("stopped while waiting", "engine resume takes it up again")
+            raise Stopped("stopped while waiting")
         self.left()
 
     def path(self, text: object) -> Path:
