@@ -9,6 +9,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ class Wire:
         pool = self._connections()
         import urllib3
 
-        sent = {name: reveal(value) for name, value in (headers or {}).items()}
+        sent = {name.lower(): reveal(value) for name, value in (headers or {}).items()}
         if json is not None:
             body = jsonlib.dumps(json, separators=(",", ":"), default=reveal).encode()
             sent.setdefault("content-type", "application/json")
@@ -122,7 +123,9 @@ class Wire:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ModuleError(f"{words[0]} cannot be started: {error.strerror}", "is it installed on this machine?") from None
+            raise ModuleError(
+                f"{words[0]} cannot be started: {error.strerror}", "is it installed on this machine?"
+            ) from None
         try:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -130,6 +133,13 @@ class Wire:
             process.communicate()
             raise TimedOut(f"{words[0]} did not end within {timeout:.3g} s and was killed") from None
         return Completed(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+    def connect(self, host: str, port: int, *, timeout: float = 5.0) -> None:
+        """One TCP connection, opened and closed; see `contract.Wire`."""
+        try:
+            socket.create_connection((host, port), timeout).close()
+        except OSError as error:
+            raise Unreachable(f"{host}:{port} does not answer: {error.strerror or error}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -226,6 +226,10 @@ class DeafWire:
         self.asked = True
         raise Unreachable(f"{reveal(argv[0])} cannot reach its server")
 
+    def connect(self, host: str, port: int, **_: Any) -> None:
+        self.asked = True
+        raise Unreachable(f"{host}:{port} does not answer: connection refused")
+
 
 class ScriptedWire:
     """Plays a case file's replies. `wire` is a list in its order, each used once; `answers` holds replies that may be
@@ -259,6 +263,12 @@ class ScriptedWire:
         reply = asked.get("reply", {})
         _raise(reply, words[0])
         return Completed(reply.get("code", 0), reply.get("out", ""), reply.get("err", ""))
+
+    def connect(self, host: str, port: int, **_: Any) -> None:
+        line = f"{host}:{port}"
+        asked = self._next(f"connect {line}")
+        assert asked.get("connect") == line, f"the case expects {asked}, the module connected to {line}"
+        _raise(asked.get("reply", {}), line)
 
     def _next(self, asked: str) -> dict[str, Any]:
         assert self.script, f"the case expects no more calls, the module asked {asked}"

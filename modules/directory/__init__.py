@@ -1,0 +1,1 @@
+"""The embedded registry: versions are folders, and a link says which one serves."""

@@ -1,0 +1,1 @@
+"""Things behind a plain HTTP address."""

@@ -1,0 +1,172 @@
+"""One earlier version is chosen as the last known-good one, and every other has a reason.
+
+It asks the history of a registry module, drops what may not be gone back to, and takes the newest that remains. Nothing is
+changed: the next steps use what it found (`target.version`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from modules.contract import Context, Json, ModuleError, Params, State, seconds
+
+_BAD = ("bad", "revoked", "quarantined")
+SCHEMA: dict[str, Json] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["of", "with"],
+    "properties": {
+        "of": {
+            "type": "string",
+            "minLength": 1,
+            "description": "The registry module that is asked for its history, like mlflow.alias.",
+        },
+        "with": {"type": "object", "description": "That module's own parameters; its `version` may be left out."},
+        "where": {
+            "type": "string",
+            "format": "expression",
+            "x-names": ["candidate"],
+            "description": "An expression over `candidate` that must be true, like candidate.tags.validation == 'passed'.",
+        },
+        "floor": {
+            "type": ["string", "null"],
+            "format": "version",
+            "description": "The oldest version that may be gone back to; empty means none.",
+        },
+        "max_age": {
+            "type": "string",
+            "format": "duration",
+            "description": "How long ago a version may have been made at most, like 90d.",
+        },
+        "to": {
+            "type": ["string", "null"],
+            "format": "version",
+            "description": "A version asked for by name; it may be newer than what serves. Empty means none.",
+        },
+    },
+    "examples": [
+        {"of": "directory.current", "with": {"path": "models/fraud"}},
+        {
+            "of": "mlflow.alias",
+            "with": {"url": "http://mlflow.example.org:5000", "model": "fraud", "alias": "champion"},
+            "where": "candidate.tags.validation == 'passed'",
+            "floor": "4",
+            "max_age": "90d",
+        },
+    ],
+}
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What a candidate is held against; times are aware, `max_age` is in seconds."""
+
+    params: Params
+    ctx: Context
+    now: str | None
+    serving_since: datetime | None
+    floor: datetime | None
+
+    def against(self, candidate: dict[str, Json]) -> Iterator[str]:
+        """Every reason why this candidate may not be gone back to."""
+        made, asked = datetime.fromisoformat(candidate["created"]), self.params.get("to")
+        if not asked and candidate["serving"]:
+            yield "serves now"
+        elif not asked and self.serving_since and made >= self.serving_since:
+            yield f"is not older than {self.now}, which serves now"
+        yield from _marked(candidate["tags"])
+        if candidate["artifact"] in ("missing", "differs"):
+            yield candidate.get("why") or f"its artifact is {candidate['artifact']}"
+        if self.floor and made < self.floor:
+            yield f"is under the floor {self.params['floor']}"
+        if "max_age" in self.params and self.ctx.now() - made.timestamp() > seconds(self.params["max_age"]):
+            yield f"is {(self.ctx.now() - made.timestamp()) / 86400:.1f} d old, more than {self.params['max_age']}"
+        if where := self.params.get("where"):
+            try:
+                if not self.ctx.test(where, {"candidate": candidate}):
+                    yield f"does not fulfil: {where}"
+            except ModuleError as error:
+                yield f"cannot be held against `{where}`: {error.message}"
+
+
+def read(params: Params, ctx: Context) -> State | None:
+    history = ctx.history(params["of"], params["with"])
+    if not history:
+        raise ModuleError(f"{params['of']} has no history: no version at all", "check `with`")
+    serving = next((candidate for candidate in history if candidate["serving"]), None)
+    now = serving["version"] if serving else None
+    rules = _Rules(params, ctx, now, _made(serving) if serving else None, _floor(params, history))
+    judged = [{**candidate, "why": "; ".join(rules.against(candidate))} for candidate in history]
+    chosen = _choose(params, judged)
+    shown = [
+        {
+            "version": candidate["version"],
+            "created": candidate["created"],
+            "eligible": not candidate["why"],
+            "why": candidate["why"] or ("is chosen" if candidate is chosen else "could be gone back to as well"),
+        }
+        for candidate in judged
+    ]
+    return {
+        "version": chosen["version"],
+        "_digest": chosen["digest"],
+        "_created": chosen["created"],
+        "_tags": chosen["tags"],
+        "_now": now,
+        "_why": f"{chosen['version']} is {_how(params, shown)}; {now or 'no version'} serves now",
+        "_candidates": shown,
+    }
+
+
+def desired(params: Params) -> State | None:
+    # Nothing is asked of the world, so nothing is ever different from it: choosing is all.
+    return {}
+
+
+def _choose(params: Params, judged: list[dict[str, Json]]) -> dict[str, Json]:
+    """The candidate asked for by name, or the newest without a reason against it. Raises ModuleError."""
+    if asked := params.get("to"):
+        for candidate in judged:
+            if candidate["version"] == asked:
+                if candidate["why"]:
+                    raise ModuleError(
+                        f"{asked} may not be gone back to: {candidate['why']}", "choose another `to`, or leave it out"
+                    )
+                return candidate
+        there = ", ".join(candidate["version"] for candidate in judged[:12])
+        raise ModuleError(f"there is no version {asked}", f"there are, newest first: {there}")
+    for candidate in judged:
+        if not candidate["why"]:
+            return candidate
+    reasons = "; ".join(f"{candidate['version']}: {candidate['why']}" for candidate in judged)
+    raise ModuleError(f"no version may be gone back to. {reasons}", "publish a good version, or ask for less")
+
+
+def _how(params: Params, shown: list[dict[str, Json]]) -> str:
+    if params.get("to"):
+        return "the version asked for"
+    count = sum(candidate["eligible"] for candidate in shown)
+    return f"the newest of {count} that may be gone back to" if count > 1 else "the only one that may be gone back to"
+
+
+def _made(candidate: dict[str, Json]) -> datetime:
+    return datetime.fromisoformat(candidate["created"])
+
+
+def _floor(params: Params, history: list[dict[str, Json]]) -> datetime | None:
+    """When the floor was made. A floor that is not there raises ModuleError: it must not let everything pass."""
+    if not params.get("floor"):
+        return None
+    for candidate in history:
+        if candidate["version"] == params["floor"]:
+            return _made(candidate)
+    raise ModuleError(f"the floor {params['floor']} is not in the history", "name a version that is there")
+
+
+def _marked(tags: dict[str, Json]) -> Iterator[str]:
+    if str(tags.get("bad", "false")).lower() not in ("false", "no", "0", ""):
+        yield f"is marked bad ({tags['bad']})"
+    if str(tags.get("status", "")).lower() in _BAD:
+        yield f"is marked {tags['status']}"
