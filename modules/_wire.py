@@ -87,7 +87,8 @@ class Wire:
     def _body(answer: urllib3.BaseHTTPResponse, limit: int, deadline: float, where: str) -> bytes:
         parts, total = [], 0
         try:
-            while part := answer.read(_CHUNK):
+            # read1 returns what has come; read would wait for a whole chunk, however slowly it drips in.
+            while part := answer.read1(_CHUNK):
                 parts.append(part)
                 total += len(part)
                 if total > limit:
@@ -113,7 +114,7 @@ class Wire:
         words = [reveal(word) for word in argv]
         surroundings = {**os.environ, **{name: reveal(value) for name, value in (env or {}).items()}}
         try:
-            process = subprocess.Popen(  # noqa: S603 (argv only, never a shell)
+            process = subprocess.Popen(
                 words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -144,5 +145,5 @@ class Wire:
 
 def _reason(error: Exception) -> str:
     """The innermost words of a library's exception, without its object addresses."""
-    text = str(error)
+    text = str(error.args[0]) if error.args else str(error)
     return text.rsplit(": ", 1)[-1] if ": " in text else text
