@@ -1,0 +1,1 @@
+"""How fast a scoring server answers."""

@@ -1,0 +1,1 @@
+"""Golden data: inputs whose right answer is known."""

@@ -1,0 +1,1 @@
+"""The MLflow model registry, over its REST interface."""

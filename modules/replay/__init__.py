@@ -1,0 +1,1 @@
+"""Requests that were kept, sent once more."""

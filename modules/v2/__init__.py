@@ -1,0 +1,1 @@
+"""A scoring server that speaks the Open Inference Protocol (V2)."""

@@ -1,0 +1,156 @@
+"""A scoring server answers with the wanted version of a model.
+
+The version is the one that an *inference reply* names (`model_version`), asked for without a version in the address: that
+is what callers get. The repository's index is never asked, because it reads the settings file and not the process. A
+version is still only what the server declares: hash the artifact, and let a `golden.predictions` step look at the answers.
+
+`apply` asks the server to load (`POST /v2/repository/models/MODEL/load`) and then asks it for predictions until the wanted
+version answers or `within` is over; a server that says yes and goes on with the old version leaves a difference. With
+`settings` and `uri` (MLServer) the model's settings file is rewritten first, and `undo` puts its old bytes back; they are
+kept in the run's evidence. Without them the load request carries `{"parameters": {"version": …}}`, an extension that a
+server is free to ignore: one that serves what a moved link or alias points to needs no more than the load. A model that was
+not loaded before is unloaded by `undo`. Crash class B: the wanted version is absolute, and a reading decides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+from modules import _disk
+from modules.contract import Change, Context, Json, ModuleError, Params, State, TimedOut, Unreachable, seconds
+from modules.v2 import _client
+
+MOVES = ("version", "checkpoint")
+SCHEMA: dict[str, Json] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["url", "model", "version", "probe"],
+    "dependentRequired": {"settings": ["uri"], "uri": ["settings"]},
+    "properties": {
+        **_client.ADDRESS,
+        "version": {"type": "string", "format": "version", "minLength": 1, "description": "The version that should answer."},
+        "probe": {
+            **_client.ROWS,
+            "description": "Rows of numbers to ask for predictions with; the version is read from the reply.",
+        },
+        "settings": {
+            "type": "string",
+            "format": "path",
+            "minLength": 1,
+            "description": "The model-settings.json to rewrite, where the server's folder can be reached as a path.",
+        },
+        "uri": {
+            "type": "string",
+            "minLength": 1,
+            "description": "What `parameters.uri` becomes in the settings: where the artifact of that version is.",
+        },
+        "within": {
+            "type": "string",
+            "format": "duration",
+            "default": "30s",
+            "description": "How long the server may take, after it accepted the load, to answer as the wanted version.",
+        },
+    },
+    "examples": [
+        {"url": "http://127.0.0.1:8080", "model": "fraud", "version": "1.3.2", "probe": [[12.5, 14, 3.1, 0.2, 900, 1]]},
+        {
+            "url": "http://127.0.0.1:8080",
+            "model": "fraud",
+            "version": "1",
+            "probe": [[5.1, 3.5, 1.4, 0.2]],
+            "settings": "/srv/mlserver/fraud/model-settings.json",
+            "uri": "/srv/models/fraud/1",
+            "within": "2m",
+        },
+    ],
+}
+
+
+def read(params: Params, ctx: Context) -> State | None:
+    try:
+        answer = _client.ask(ctx, params, params["probe"])
+    except _client.NotLoaded:
+        return None
+    if answer.version is None:
+        hint = "the protocol leaves `model_version` to the server; use http.resource on an address that tells the version"
+        raise ModuleError(f"{params['url']} answers for {params['model']} without naming a version", hint)
+    return {"version": answer.version, "_predictions": answer.predictions[:10], "_server": _client.server_name(ctx, params)}
+
+
+def desired(params: Params) -> State:
+    return {"version": params["version"]}
+
+
+def apply(params: Params, change: Change, ctx: Context) -> None:
+    if "settings" in params:
+        _rewrite(params, ctx)
+        _client.load(ctx, params)
+    else:
+        _client.load(ctx, params, parameters={"version": params["version"]})
+    _await(params, ctx, params["version"])
+
+
+def undo(params: Params, change: Change, ctx: Context) -> None:
+    before = (change.before or {}).get("version")
+    if "settings" in params:
+        _put_back(params, ctx)
+    if before is None:
+        _client.load(ctx, params, "unload")
+        return
+    _client.load(ctx, params, parameters=None if "settings" in params else {"version": before})
+    _await(params, ctx, before)
+
+
+def _await(params: Params, ctx: Context, version: str) -> None:
+    """Asks until `version` answers; returns in any case before the step's time is over, so that the reading can decide."""
+    left = ctx.left(math.inf)
+    until, pause = left - min(seconds(params.get("within", "30s")), left * 0.8), 0.05
+    while True:
+        try:
+            if _client.ask(ctx, params, params["probe"]).version == version:
+                return
+        except (_client.NotLoaded, Unreachable, TimedOut):
+            pass  # it is busy loading; the reading after us says what is wrong if it stays so
+        if ctx.left(math.inf) - pause <= until:
+            return
+        ctx.sleep(pause)
+        pause = min(pause * 2, 2.0)
+
+
+# ------------------------------------------------------------------------------------------------ the settings file
+def _kept(ctx: Context) -> Path:
+    """Where the settings as they were before this step are kept."""
+    return ctx.evidence / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', ctx.step)}.model-settings.json"
+
+
+def _rewrite(params: Params, ctx: Context) -> None:
+    shown = params["settings"]
+    path = ctx.path(shown).resolve()  # a link stays one
+    with _disk.told(f"{shown} cannot be read"):
+        before, mode = path.read_bytes(), path.stat().st_mode & 0o7777
+    try:
+        settings = json.loads(before)
+    except ValueError as error:
+        raise ModuleError(f"{shown} is not JSON: {error}") from None
+    if not isinstance(settings, dict) or not isinstance(settings.setdefault("parameters", {}), dict):
+        raise ModuleError(f"{shown} is not a model's settings: `parameters` is no mapping")
+    if not _kept(ctx).exists():  # a retry finds our own text in the file, and the first one is what counts
+        _kept(ctx).parent.mkdir(parents=True, exist_ok=True)
+        _disk.write(_kept(ctx), before)
+    settings["parameters"].update(uri=params["uri"], version=params["version"])
+    _disk.write(path, json.dumps(settings, indent=2).encode() + b"\n", mode)
+
+
+def _put_back(params: Params, ctx: Context) -> None:
+    path = ctx.path(params["settings"]).resolve()
+    try:
+        before, mode = _kept(ctx).read_bytes(), path.stat().st_mode & 0o7777
+    except OSError as error:
+        hint = "put its old text back by hand, then load the model"
+        raise ModuleError(
+            f"what {params['settings']} held before this run cannot be found: {error.strerror}", hint
+        ) from None
+    _disk.write(path, before, mode)
