@@ -69,7 +69,7 @@ def title_is_a_sentence(entry: Entry) -> None:
     assert re.fullmatch(r"[A-Z].*[^.]\.", title), f"not one sentence with a full stop: {title!r}"
     assert not re.search(r"[.!?] ", title), f"more than one sentence: {title!r}"
     assert len(title) <= 100, f"longer than 100 characters: {title!r}"
-    assert not re.search(r"\b(will|would|should|was|were|[Tt]his module)\b", title), f"not in the present tense: {title!r}"
+    assert not re.search(r"\b(will|would|should|[Tt]his module)\b", title), f"not in the present tense: {title!r}"
 
 
 def words_are_known(entry: Entry) -> None:
@@ -89,7 +89,7 @@ def words_are_known(entry: Entry) -> None:
 def params_are_valid(entry: Entry, world: World) -> None:
     """The world's params are valid by SCHEMA, and the crash class is one of A, B, C, D."""
     valid(entry, world.params)
-    assert entry.crash_class(world.params) in "ABCD"
+    assert entry.crash_class(world.params) in tuple("ABCD"), f"the crash class is {entry.crash_class(world.params)!r}"
 
 
 def desired_is_pure(entry: Entry, world: World) -> None:
@@ -280,7 +280,12 @@ def _apply(entry: Entry, world: World) -> Change:
 
 def _survives_json(state: Any) -> None:
     _no_secret(state)
-    assert state == json.loads(json.dumps(state, allow_nan=False)), f"JSON changes the state {state}"
+    try:
+        text = json.dumps(state, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"the state is not JSON: {error}") from None
+    # By `repr`, because to Python 1, 1.0 and True are equal.
+    assert repr(state) == repr(json.loads(text)), f"JSON changes the state {state}"
     assert MARK not in json.dumps(state), "the state holds the secret"
 
 
