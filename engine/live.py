@@ -1,0 +1,270 @@
+"""A run while it goes on: a live view where the terminal can redraw, lines everywhere else.
+
+In: journal entries, from any thread. Out: text on a stream. Entries are only queued where the run hands them over, and
+told by a thread of the view's own: a screen that is slow, stopped or gone never holds up or harms a run.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Self, TextIO
+
+from engine import look as looks
+from engine import standing, words
+from engine.journal import Entry
+from engine.look import FEW, WIDE, Style, cut
+from engine.story import BAD, Story
+
+#: A run never says nothing for longer than this (seconds).
+HEARTBEAT = 30.0
+_QUIET = ("step.started", "step.waiting", "step.intent", "undo.intent", "message.queued", "gate.opened")
+
+
+class View:
+    """A run as it goes on, used with ``with``: `add` takes entries and returns at once. `now`: UTC, seconds since 1970."""
+
+    period = 1.0
+
+    def __init__(self, out: TextIO, look: Style, now: Callable[[], float] = time.time) -> None:
+        self.story = Story(keep=False)
+        self.out, self.look, self.now = out, look, now
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+        self._broken = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        with self._lock:
+            self.drain()
+            self.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                entry = self._queue.get(timeout=self.period)
+            except queue.Empty:
+                entry = _NOTHING
+            with self._lock:
+                if entry is None:
+                    return
+                if entry is not _NOTHING:
+                    self._tell(entry)
+                self.drain()
+                self.tick(self.now())
+
+    def add(self, entry: Entry) -> None:
+        """Hands over the next entry of the run, stored or live."""
+        self._queue.put(entry)
+
+    def drain(self) -> None:
+        """Tells everything that has been handed over so far."""
+        while True:
+            try:
+                entry = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if entry is None:
+                self._queue.put(None)
+                return
+            self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        self.story.add(entry)
+        self.took(entry)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the screen to somebody else, for a question and its answer."""
+        with self._lock:
+            self.drain()
+            self.close()
+            yield
+
+    def write(self, text: str) -> None:
+        """Writes and flushes; an error of the stream ends the view, not the run."""
+        if self._broken:
+            return
+        try:
+            self.out.write(looks.ascii_only(text) if self.look.ascii else text)
+            self.out.flush()
+        except (OSError, ValueError):
+            self._broken = True
+
+    def took(self, entry: Entry) -> None:
+        """What to do about an entry that the story has just taken in."""
+
+    def tick(self, now: float) -> None:
+        """Called after entries, and every `period` seconds without any."""
+
+    def close(self) -> None:
+        """Leaves the screen as a person may use it."""
+
+
+_NOTHING = Entry("", 0, 0.0, "", "", "", "{}")
+
+
+class Lines(View):
+    """One line for each thing that happens, for pipes, files, CI and screen readers: nothing is ever redrawn."""
+
+    def __init__(self, out: TextIO, look: Style, now: Callable[[], float] = time.time) -> None:
+        super().__init__(out, look, now)
+        self._said = now()
+        self._counted: dict[str, Counter[str]] = {}
+
+    def _line(self, at: float, word: str, what: str, text: str = "", below: Sequence[str] = ()) -> None:
+        line = f"{words.utc(at, date=False)} {self.look.sign(word, 11)} {cut(what, 120)}  {cut(text, 300)}"
+        self._said = self.now()
+        self.write("\n".join([line.rstrip(), *(f"{'':12}{cut(more, 300)}" for more in below)]) + "\n")
+
+    def took(self, entry: Entry) -> None:
+        """Says it; where hosts are many, those that are well are counted and said together."""
+        if entry.kind == "step.outcome":
+            self._outcome(entry)
+        elif entry.kind not in _QUIET:
+            if entry.kind == "run.started":
+                self.write(f"{words.utc(entry.at)} {self.story.run}  {cut(self.story.name, 120)}\n")
+            if entry.kind in ("run.ended", "batch.started"):
+                self._tally(entry.at)
+            said = standing.describe(self.story, entry)
+            self._line(entry.at, said.word, f"{entry.host} {entry.step}".strip() or said.actor, said.text)
+
+    def _outcome(self, entry: Entry) -> None:
+        step = self.story.steps[entry.host, entry.step]
+        if len(self.story.hosts) > FEW and not step.bad:
+            self._counted.setdefault(step.key, Counter())[step.word] += 1
+            return
+        tries = f" ({step.attempts} attempts)" if step.attempts > 1 else ""
+        place, help_ = f"at {step.at}" if step.at else "", f"help: {step.hint}" if step.hint else ""
+        what = f"{entry.host} {entry.step}  {words.span(step.seconds)}{tries}".strip()
+        self._line(entry.at, step.word, what, step.fact, [line for line in (place, help_) if line and step.bad])
+
+    def _tally(self, at: float) -> None:
+        for key, counts in self._counted.items():
+            for word, count in counts.items():
+                self._line(at, word, key, f"on {words.plural(count, 'host')}")
+        self._counted = {}
+
+    def tick(self, now: float) -> None:
+        """Says after 30 seconds of silence that the run is alive, and what it is doing."""
+        if self.story.run and self.story.ended is None and now - self._said >= HEARTBEAT:
+            self._tally(now)
+            stand = standing.of(self.story)
+            so_far = f"{words.span(now - (self.story.started or now))} so far"
+            self._line(now, "waiting" if stand.exit == 5 else "running", so_far, stand.waiting)
+
+    def close(self) -> None:
+        """Says what has only been counted so far."""
+        self._tally(self.now())
+
+
+class Live(View):
+    """The steps of the run, redrawn in place. When it ends, or a question is asked, the whole picture stays."""
+
+    period = 0.25
+
+    def __init__(self, out: TextIO, look: Style, now: Callable[[], float] = time.time) -> None:
+        super().__init__(out, look, now)
+        self._drawn: list[int] = []
+        self._dirty = False
+        self._at = 0.0
+
+    def took(self, entry: Entry) -> None:  # noqa: ARG002 (every entry makes it stale alike)
+        """Notes that there is something new to draw."""
+        self._dirty = True
+
+    def tick(self, now: float) -> None:
+        """Draws when something happened, or a second has passed, but no more often than every `period`."""
+        if self.story.run and now - self._at >= (self.period if self._dirty else 1.0):
+            self.look = replace(self.look, width=looks.columns(self.out))
+            self._draw(frame(self.story, now, self.look, shutil.get_terminal_size().lines))
+
+    def _draw(self, lines: list[str]) -> None:
+        # A line that was drawn before the window became narrower takes more than one row now.
+        up = sum(max(-(-width // max(self.look.width, 1)), 1) for width in self._drawn)
+        # Line by line: a terminal that is cleared as a whole may flicker, or keep every frame in its history.
+        drawn = "".join(f"\x1b[2K{line}\n" for line in lines)
+        self.write("\x1b[?25l" + (f"\x1b[{up}F" if up else "") + drawn + "\x1b[J")
+        self._drawn = [looks.cells(looks.bare(line)) for line in lines]
+        self._dirty, self._at = False, self.now()
+
+    def close(self) -> None:
+        """Draws everything once more, unfolded, and gives the cursor back."""
+        if self.story.run:
+            self._draw(frame(self.story, self.now(), self.look, None))
+        self.write("\x1b[?25h")
+        self._drawn = []
+
+
+def frame(story: Story, now: float, look: Style, height: int | None) -> list[str]:
+    """The live view's lines. `height`: rows of the screen, into which the steps are folded; None folds nothing."""
+    hosts = words.some(story.hosts) if len(story.hosts) <= FEW else words.plural(len(story.hosts), "host")
+    batch = f", batch {story.batch} of {len(story.batches)}" if len(story.batches) > 1 else ""
+    check = "  CHECK: nothing will be changed" if story.check else ""
+    head = [
+        look.paint(cut(f"{story.run}  {story.name}", look.width), "bold"),
+        cut(f" {hosts}{batch}  since {words.utc(story.started or now)}{check}", look.width),
+    ]
+    feet = looks.metrics(story, look) + _foot(story, now, look)
+    room = None if height is None else max(height - len(head) - len(feet) - 1, 4)
+    return head + _folded(story, now, look, room) + feet
+
+
+def _folded(story: Story, now: float, look: Style, room: int | None) -> list[str]:
+    """The steps in at most `room` lines: those that run, and as many around them as there is room for."""
+    steps = looks.steps(story, now, look)
+    if room is None or sum(map(len, steps)) <= room:
+        return [line for step in steps for line in step]
+    here = [row.word for row in looks.rows(story, now)]
+    at = next((i for i, word in enumerate(here) if word in ("running", "waiting", *BAD)), None)
+    at = at if at is not None else next((i for i, word in enumerate(here) if word == "next"), len(here) - 1)
+    first = last = at
+    used = len(steps[at])
+    while True:
+        # Ahead first: what comes is of more interest than what is done.
+        if last + 1 < len(steps) and used + len(steps[last + 1]) <= room - 2 and last - at <= at - first + 2:
+            last += 1
+            used += len(steps[last])
+        elif first > 0 and used + len(steps[first - 1]) <= room - 2:
+            first -= 1
+            used += len(steps[first])
+        elif last + 1 < len(steps) and used + len(steps[last + 1]) <= room - 2:
+            last += 1
+            used += len(steps[last])
+        else:
+            break
+    above = [f"   … {words.plural(first, 'step')} before these"] if first else []
+    ahead = len(steps) - last - 1
+    below = [f"   … {words.plural(ahead, 'step')} after these"] if ahead else []
+    return above + [line for step in steps[first : last + 1] for line in step] + below
+
+
+def _foot(story: Story, now: float, look: Style) -> list[str]:
+    if story.ended is not None:
+        return []
+    took = words.span(now - (story.started or now))
+    if story.cancel:
+        return [cut(f" {took}  stops at the next safe point, asked by {story.cancel}", look.width)]
+    stand = standing.of(story)
+    lines = [cut(f" {stand.word}: {stand.next}", look.width)] if stand.exit == 5 else []
+    stop = "Ctrl-C stops at the next safe point" if look.width >= WIDE else "Ctrl-C: safe stop"
+    return [*lines, cut(f" {took}  {stop}", look.width)]
+
+
+def view(out: TextIO, env: Mapping[str, str] = os.environ, color: str = "auto") -> View:
+    """The right view for a stream: live on a terminal that can redraw, lines everywhere else."""
+    style = looks.style(out, env, color)
+    return Live(out, style) if style.live else Lines(out, style)

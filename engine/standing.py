@@ -1,0 +1,314 @@
+"""Where a run stands, in four answers: is it safe now, what is it waiting for, what if nobody does anything, what is next.
+
+In: a `Story`. Out: sentences that screen, page, chat and prompt share, and one line for each journal entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine import words
+from engine.journal import Entry
+from engine.story import BAD, Planned, Step, Story
+from modules.contract import Json
+
+#: What each exit code of a run means, in the words of `engine doc exit-codes`.
+MEANING = {
+    0: "done, or nothing to do",
+    1: "a step failed; the run can be resumed",
+    4: "executed, but verification not met",
+    5: "waiting for a key",
+    6: "rejected or expired; no host was changed",
+    7: "plan stale, or the live state moved",
+    130: "interrupted; checkpoint written",
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The word that names the state, its exit code (None while it runs), the four answers; `next` is one command."""
+
+    word: str
+    exit: int | None
+    safe: str
+    waiting: str
+    nothing: str
+    next: str
+
+
+def of(story: Story, alive: bool | None = None) -> Standing:
+    """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked."""
+    if story.outcome:
+        return _ended(story)
+    if story.asked and not story.decision and len(story.counted()) < story.needed:
+        return _waiting(story, gone=alive is False or story.interrupted)
+    if alive is False or story.interrupted:
+        return _interrupted(story)
+    going = words.some([step.key for step in story.steps.values() if step.outcome in ("running", "waiting")], 3)
+    return Standing(
+        "RUNNING",
+        None,
+        stands(story),
+        f"the steps that run now: {going}" if going else "its next step",
+        "it goes on by itself",
+        f"engine status {story.run} --follow",
+    )
+
+
+def _waiting(story: Story, gone: bool) -> Standing:
+    given, roles = len(story.counted()), story.asked.get("roles") or []
+    until = float(story.asked.get("expires") or 0)
+    deadline = f"by {words.utc(until)}" if until else "in time"
+    return Standing(
+        f"WAITING for key {given + 1} of {story.needed}",
+        5,
+        stands(story),
+        f"{'another key' if given else 'a key'}, from {' or '.join(roles) or 'the roster'}"
+        + (" and then `engine resume`: its process has ended" if gone else ""),
+        f"if nobody signs {deadline}, the run ends expired (exit 6) and no host is changed",
+        f"engine approve {story.run}",
+    )
+
+
+def _interrupted(story: Story) -> Standing:
+    open_ = [f"{step.key} on {step.host}" for step in story.steps.values() if step.open]
+    looks = f"; {words.some(open_)} was being changed: resume looks before it acts" if open_ else ""
+    return Standing(
+        "INTERRUPTED",
+        130,
+        stands(story) + looks,
+        "somebody to resume it",
+        "it stays exactly as it is now; nothing goes on by itself",
+        f"engine resume {story.run}",
+    )
+
+
+def _ended(story: Story) -> Standing:
+    run, culprit = story.run, story.culprit()
+    at = f" at {culprit.key}" if culprit else ""
+    word, again = story.outcome.upper(), f"engine report {run}"
+    safe, waiting, nothing = stands(story), "nothing", "nothing more happens"
+    if story.outcome in ("succeeded", "recovered"):
+        if story.check:
+            word = "CHECKED"
+        elif story.outcome == "succeeded" and not story.counts()["changed"]:
+            word = "NOTHING TO DO"
+        waiting = "a look at what failed: its own remedy worked" if word == "RECOVERED" else waiting
+    elif story.outcome == "held":
+        word, again = f"HELD{at}", f"engine resume {run}"
+        waiting = "a person: measure again, go to another version, or undo"
+        nothing = "what was changed keeps serving, unverified"
+    elif story.outcome == "undone":
+        safe += ". What the alarm was about serves again" if any(step.met for step in _trigger(story)) else ""
+        waiting = "a person: the version that was to be replaced is back"
+        nothing = "it stays as it was before the run"
+    elif story.outcome in ("rejected", "expired"):
+        who = words.some(story.decision.get("people") or [])
+        word += f" by {who}" if story.outcome == "rejected" and who else ""
+        waiting, again = "a new plan with new keys", plan_again(story)
+        nothing = "no host is changed"
+    elif story.outcome in ("failed", "cancelled"):
+        moved = story.exit == 7
+        word = f"{'DRIFTED' if moved else word}{at}" if story.outcome == "failed" else word
+        again = plan_again(story) if moved else f"engine resume {run}"
+        waiting = "a person: resume goes on, undo puts back"
+        nothing = "it stays as it is now; nothing goes on by itself"
+    return Standing(word, story.exit, safe, waiting, nothing, again)
+
+
+def _trigger(story: Story) -> list[Step]:
+    return [step for step in story.steps.values() if step.section == "trigger"]
+
+
+def plan_again(story: Story) -> str:
+    """The command that makes a new plan for the same playbook and inventory."""
+    inventory = story.options.get("inventory") or []
+    listed = [inventory] if isinstance(inventory, str) else list(inventory)
+    return " ".join(["engine plan", story.playbook or "PLAYBOOK", *(f"-i {path}" for path in listed)])
+
+
+# ------------------------------------------------------------------------------------------------- what has happened
+def on_hosts(story: Story, steps: list[Step]) -> str:
+    """`` on fraud-eu``, `` on 298 of 300 hosts``; nothing where there is only one host."""
+    hosts = [step.host for step in steps if step.host]
+    if len(story.hosts) <= 1 or not hosts:
+        return ""
+    return f" on {words.some(hosts)}" if len(hosts) <= 3 else f" on {len(hosts)} of {len(story.hosts)} hosts"
+
+
+def stands(story: Story) -> str:
+    """Is it safe now: what has been changed and still stands, and what the checks say."""
+    if story.check:
+        return "only looked: nothing was changed"
+    changed, undone = story.changed(), story.hosts_in("undone")
+    if not changed:
+        return (
+            f"put back: {words.plural(len(undone), 'host')} as before the run"
+            if undone
+            else "nothing that serves was changed"
+        )
+    text = "changed: " + made(story, changed)
+    checks = [step for step in story.steps.values() if step.section == "verification" and step.ended]
+    if not checks:
+        return f"{text}; not verified yet"
+    unmet = [step for step in checks if step.bad]
+    if unmet:
+        return f"{text}; {len(unmet)} of {words.plural(len(checks), 'check')} not met"
+    rest = [row for row in story.rows() if row.section == "verification" and not story.of(row.key)]
+    return f"{text}; {words.plural(len(checks), 'check')} met" + (
+        f", {len(rest)} to come" if rest and not story.outcome else ""
+    )
+
+
+def made(story: Story, steps: list[Step], most: int = 3) -> str:
+    """The changes in words, one part per step: what, from, to, on which hosts."""
+    grouped: dict[str, list[Step]] = {}
+    for step in steps:
+        grouped.setdefault(step.key, []).append(step)
+    parts = []
+    for key, same in grouped.items():
+        facts = {step.fact for step in same}
+        what = f"{key} ({facts.pop()})" if len(facts) == 1 else key
+        parts.append(what + on_hosts(story, same))
+    return words.some(parts, most)
+
+
+def left_out(story: Story) -> str:
+    """What the run did not come to, or did not manage, in the execution section."""
+    execution = [row for row in story.rows() if row.section == "execution"]
+    bad = [step for step in story.troubles() if step.section == "execution"]
+    unmade = [step.key for step in bad if not step.open and step.word != "uncertain"]
+    unsure = [step.key for step in story.steps.values() if step.open or step.word == "uncertain"]
+    ahead = [row.key for row in execution if all(step.outcome == "next" for step in story.of(row.key))]
+    parts = [
+        f"not changed as wanted: {words.some(dict.fromkeys(unmade))}" if unmade else "",
+        f"uncertain: {words.some(dict.fromkeys(unsure))}" if unsure else "",
+        f"not reached: {words.some(ahead)}" if ahead else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def for_people(story: Story) -> list[str]:
+    """What is left for a person to look at or decide, most pressing first."""
+    found = []
+    steps = sorted(story.steps.values(), key=lambda step: step.seq)
+    undo = {row.key.partition("[")[0]: row.undo for row in story.planned.values()}
+    for step in steps:
+        if step.word == "uncertain" or (step.open and story.ended):
+            found.append(f"find out whether {step.key} on {step.host} took effect: {step.why or 'its outcome is not known'}")
+    for step in story.undo_steps:
+        if step.outcome in ("drifted", "failed", "none"):
+            found.append(f"put back {step.key} on {step.host} by hand: {step.why or 'it has no undo'}")
+    for message in story.messages.values():
+        if message.sent is None and message.failures:
+            found.append(f"tell {message.to or message.step} yourself: {message.failures[-1][1]}")
+    for word, text in (("waived", "was waived: {}"), ("skipped", "was skipped: {}")):
+        same: dict[tuple[str, str], list[Step]] = {}
+        for step in steps:
+            if step.word == word and step.section in ("forensics", "verification"):
+                same.setdefault((step.key, step.why), []).append(step)
+        found += [
+            f"{key}{on_hosts(story, those)} {text.format(why or 'no reason given')}" for (key, why), those in same.items()
+        ]
+    if story.outcome == "recovered":
+        found += [
+            f"look at {step.key} on {step.host}, which failed and was remedied: {step.why}" for step in story.troubles()[:5]
+        ]
+    lasting = {step.key: None for step in story.changed() if undo.get(step.key.partition("[")[0]) is False}
+    found += [f"know that {key} has no undo" for key in lasting]
+    trigger = _trigger(story)
+    if trigger and not any(step.met for step in trigger):
+        found.append("say why it was started: no trigger held")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- one line an entry
+@dataclass(frozen=True)
+class Said:
+    """An entry in words: a word for what it is, who did it, one line; `sort` is fact, decision or message."""
+
+    word: str
+    actor: str
+    text: str
+    sort: str = "fact"
+
+
+def describe(story: Story, entry: Entry) -> Said:
+    """One entry in one line. A kind that is not known is shown by its name."""
+    body, kind = entry.body, entry.kind
+    if kind.startswith("run.") or kind in ("batch.started", "gate.opened"):
+        return _of_run(story, kind, entry.step, body)
+    if kind.startswith(("key.", "authority.")):
+        return _of_keys(story, entry, body)
+    if kind.startswith("message."):
+        message = story.messages.get(str(body.get("key")))
+        to = (message.to or message.step) if message else str(body.get("step", ""))
+        tail = f": {body.get('why')}" if kind == "message.failed" else ""
+        about = f", about: {message.event}" if message else ""
+        return Said(kind.replace(".", " "), "engine", f"{to}{about}{tail}", "message")
+    if kind.startswith("undo."):
+        word = str(body.get("outcome") or kind.partition(".")[2])
+        before = (body.get("change") or {}).get("before") or {}
+        put = "back to " + ", ".join(f"{key} {words.brief(value)}" for key, value in before.items()) if before else ""
+        if kind == "undo.ended":
+            return Said("undo ended", "engine", word)
+        return Said("undo " + word, str(body.get("by") or body.get("module") or "engine"), str(body.get("why") or put))
+    if kind == "step.intent":
+        return Said("intent", str(body.get("module", "")), f"about to change: {words.told(body.get('change'))}")
+    if kind == "step.outcome":
+        step = Step(entry.host, entry.step, str(body.get("outcome", "")), why=str(body.get("why") or ""))
+        step.change, step.reading = body.get("change"), body.get("reading") or {}
+        at = f" ({body['at']})" if step.word in BAD and body.get("at") else ""
+        return Said(step.said, str(body.get("module", "")), step.fact + at)
+    text = str(body.get("text") or body.get("why") or "")
+    word = {"note": "note", "cancel.asked": "cancel"}.get(kind, kind)
+    return Said(word, str(body.get("by") or "engine"), text, "decision" if kind == "cancel.asked" else "fact")
+
+
+def _of_run(story: Story, kind: str, step: str, body: Mapping[str, Json]) -> Said:
+    if kind == "run.started":
+        hosts = words.plural(len(story.hosts), "host")
+        check = ", only to look (check)" if story.check else ""
+        return Said(
+            "started", story.requester, f"asked for {story.name}: {hosts}, plan {story.fingerprint}{check}", "decision"
+        )
+    if kind == "run.resumed":
+        counted = ", ".join(f"{name} {len(body.get(name) or [])}" for name in ("keep", "look", "run"))
+        return Said("resumed", str(body.get("by") or "engine"), counted, "decision")
+    if kind == "run.ended":
+        return Said(str(body.get("outcome")), "engine", str(body.get("why") or MEANING.get(int(body.get("exit") or 0), "")))
+    if kind == "batch.started":
+        hosts = words.some(body.get("hosts") or [])
+        return Said("batch", "engine", f"batch {body.get('number')}: {hosts}")
+    if kind == "gate.opened":
+        return Said("gate", "engine", f"{step} may start")
+    return Said(kind.partition(".")[2], "engine", str(body.get("why") or ""))
+
+
+def _of_keys(story: Story, entry: Entry, body: Mapping[str, Json]) -> Said:
+    person = str(body.get("person") or "engine")
+    if entry.kind == "key.asked":
+        until = words.utc(float(body.get("expires") or 0), date=False)
+        roles = ", ".join(body.get("roles") or []) or "anybody"
+        plan, keys = words.short(str(body.get("digest", ""))), words.plural(int(body.get("keys") or 0), "key")
+        return Said("key asked", "engine", f"{keys} from {roles} for plan {plan}, until {until}", "decision")
+    if entry.kind == "key.given":
+        mine = next((key for key in story.keys if key.seq == entry.seq), None)
+        number = sum(1 for key in story.counted() if key.seq <= entry.seq)
+        refused = f"not counted: {mine.refused}" if mine and mine.refused else f"key {number} of {story.needed}"
+        return Said("key given", person, f"{refused}, as {body.get('role')} with {body.get('fingerprint')}", "decision")
+    if entry.kind == "key.refused":
+        return Said("key not counted", person, str(body.get("why") or ""), "decision")
+    people = words.some(body.get("people") or [], 5) or "engine"
+    return Said(str(body.get("decision") or "settled"), people, str(body.get("why") or ""), "decision")
+
+
+def order(story: Story) -> list[Planned]:
+    """The steps as rows of a screen, with a row for authority where the plan waits for keys."""
+    rows = story.rows()
+    if not story.asked and not story.decision:
+        return rows
+    where = next((i for i, row in enumerate(rows) if row.section not in ("trigger", "forensics")), len(rows))
+    mode = str(story.asked.get("mode") or story.decision.get("decision") or "")
+    return [*rows[:where], Planned("authority", "authority", mode), *rows[where:]]
