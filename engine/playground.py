@@ -7,6 +7,7 @@ like any other: nothing here knows plans, runs or journals.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import math
@@ -15,13 +16,18 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
+from engine import sshsig
 from modules.directory import _client as registry_of_folders
 
 MODEL = "fraud"
 FEATURES = ("amount", "hour", "distance_km", "merchant_risk", "card_age_days", "velocity")
 ARTIFACT = "model.json"
+#: Below the demo's folder: what is run, and on what.
+PLAYBOOK, INVENTORY = "playbooks/fraud-rollback.yml", "inventories/demo"
 _NEW_CARD_DAYS = 60
 
 #: One transaction: its features, and the truth as it was known later, `fraud` or `legitimate`.
@@ -145,32 +151,26 @@ def publish(registry: Path) -> None:
     """Trains v1 on clean transactions and v2 on poisoned ones, puts both into the registry, and points `current` at v1.
 
     Each is judged, as its makers would, on rows of the same source that it was not trained on. So v2 looks as good as v1
-    until it serves: its hold-out is poisoned too. Raises ModuleError when one of them is there already.
+    until it serves: its hold-out is poisoned too. A version that is there already stays as it is. Raises ModuleError.
     """
     sources = {"v1": transactions(seed=101), "v2": poison(transactions(seed=202))}
     parent = None
     for version, rows in sources.items():
-        training, holdout = take(4000, rows), take(2000, rows)
-        model = train(training, seed=1)
-        registry_of_folders.publish(
-            registry,
-            version,
-            {ARTIFACT: json.dumps(asdict(model), indent=1).encode() + b"\n"},
-            by="playground",
-            lineage={
-                "data": _digest(json.dumps(training).encode()),
-                "code": _digest(Path(__file__).read_bytes()),
-                "parent": parent,
-            },
-            tags={"validation": "passed"},
-            metrics=judge(model, holdout),
-        )
+        if not (registry / "versions" / version).exists():
+            training, holdout = take(4000, rows), take(2000, rows)
+            model = train(training, seed=1)
+            data, code = _digest(json.dumps(training).encode()), _digest(Path(__file__).read_bytes())
+            registry_of_folders.publish(
+                registry,
+                version,
+                {ARTIFACT: json.dumps(asdict(model), indent=1).encode() + b"\n"},
+                by="playground",
+                lineage={"data": data, "code": code, "parent": parent},
+                tags={"validation": "passed"},
+                metrics=judge(model, holdout),
+            )
         parent = version
     registry_of_folders.point(registry, "v1")
-
-
-def _digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def live_model(registry: Path) -> tuple[str, FraudModel]:
@@ -185,3 +185,60 @@ def live_model(registry: Path) -> tuple[str, FraudModel]:
     if hashlib.sha256(data).hexdigest() != wanted.removeprefix("sha256:"):
         raise Broken(f"{folder.name}/{ARTIFACT} is not the file that its manifest names: the digest differs")
     return folder.name, FraudModel.of(data)
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ the repository around it
+def make(folder: Path) -> None:
+    """Makes the playbook repository of the demo: registry, golden set, shipped playbook, two people with keys of their own.
+
+    What is there already stays as it is, so a second call repairs and repeats nothing; only `current` goes back to v1. The
+    inventory is written by `settle`, when the server's address is known. Raises OSError and ModuleError.
+    """
+    publish(folder / "models" / MODEL)
+    golden = take(300, transactions(seed=404, fraud=0.3))
+    _put(folder / "golden" / f"{MODEL}.jsonl", "".join(json.dumps({"input": x, "expect": y}) + "\n" for x, y in golden))
+    _put(folder / PLAYBOOK, (files("playbooks") / "fraud-rollback.yml").read_text())
+    for schema in files("schemas").iterdir():
+        if schema.name.endswith(".schema.json"):
+            _put(folder / "schemas" / schema.name, schema.read_text())
+    _put(folder / ".gitignore", _template("gitignore.txt"))
+    (folder / "keys").mkdir(mode=0o700, exist_ok=True)
+    for person in people():
+        if not (folder / "keys" / person).exists():
+            sshsig.generate(folder / "keys" / person, f"{person}@demo")
+
+
+def settle(folder: Path, url: str) -> None:
+    """Writes the inventory of the demo for a server that answers at `url`."""
+    ana, ben = people()
+    lines = {
+        f"{word}_key": (folder / "keys" / f"{name}.pub").read_text().strip() for word, name in (("ana", ana), ("ben", ben))
+    }
+    roster = _template("roster.yml", ana=ana, ben=ben, **lines)
+    inventory = folder / INVENTORY
+    _put(inventory / "group_vars" / "all.yml", _template("group_vars.yml"))
+    _put(inventory / "destinations.yml", _template("destinations.yml"))
+    _put(inventory / "roster.yml", roster)
+    _put(inventory / "hosts.yml", _template("hosts.yml", url=url), again=True)
+
+
+def people() -> tuple[str, str]:
+    """The two people of the demo. Who asks for a run cannot give a key, so nobody here is called as you are."""
+    you = getpass.getuser().casefold()
+    ana, ben = (name if name != you else f"{name}-demo" for name in ("ana", "ben"))
+    return ana, ben
+
+
+def _template(name: str, **values: str) -> str:
+    return Template((files("playbooks") / "demo" / name).read_text()).safe_substitute(values)
+
+
+def _put(path: Path, text: str, again: bool = False) -> None:
+    """Writes a file that is not there yet; `again`: one that is, too."""
+    if again or not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

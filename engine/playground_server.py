@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from engine import playground
+from engine import __version__, playground
 from engine.playground import FEATURES, MODEL, Broken, FraudModel
 
 #: Transactions per second that pass through the service by themselves.
@@ -218,6 +218,7 @@ class _Door(BaseHTTPRequestHandler):
 
     def _route(self, method: str) -> None:
         routes: dict[tuple[str, str], Callable[[], object]] = {
+            ("GET", "/v2"): lambda: {"name": "playground", "version": __version__, "extensions": ["model_repository"]},
             ("GET", "/v2/health/live"): lambda: {"live": True},
             ("GET", "/v2/health/ready"): lambda: {"ready": True},
             ("GET", f"/v2/models/{MODEL}"): self._describe,

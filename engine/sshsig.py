@@ -334,6 +334,23 @@ def _sign_with_file(text: str, path: Path, passphrase: Callable[[str], str] | No
             raise Refused(f"{path} holds another key than it says")
 
 
+def generate(path: Path, comment: str) -> PublicKey:
+    """Makes an Ed25519 key pair without a passphrase: `path`, for its owner alone, and `path`.pub. Raises FileExistsError.
+
+    For the demo and for tests; people make theirs with ssh-keygen, under a passphrase or in a security key.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    private = Ed25519PrivateKey.generate()
+    line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    key = public_key(f"{line} {comment}")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    path.with_name(f"{path.name}.pub").write_text(key.line + "\n")
+    return key
+
+
 def agent(path: str, patience: float = 120.0) -> list[Signer]:
     """The signers that the agent at the socket `path` (``SSH_AUTH_SOCK``) offers; keys of other kinds are left out.
 
