@@ -325,11 +325,10 @@ def test_an_untouched_security_key_is_refused(kind: str, flags: int) -> None:
 def test_flags_of_a_security_key_cannot_be_changed(kind: str) -> None:
     """Setting the presence bit afterwards, or the counter, breaks the signature."""
     token = Token(kind)
-    for at, value in [(-5, 1), (-1, 8)]:
+    for flags, at, value in [(0, -5, 1), (1, -5, 5), (1, -1, 8)]:
 
-        def forged(data: bytes, at: int = at, value: int = value) -> bytes:
-            raw = bytearray(token.raw(data, 0))
-            raw[-5] = 1
+        def forged(data: bytes, flags: int = flags, at: int = at, value: int = value) -> bytes:
+            raw = bytearray(token.raw(data, flags))
             raw[at] = value
             return bytes(raw)
 
