@@ -509,7 +509,7 @@ def line(kind: str, *parts: bytes) -> str:
         (line(sshsig.SK_ED25519, b"k" * 32), "cut short"),
         (line("ssh-ed25519", b"k" * 32).replace("ssh-ed25519", sshsig.P256), "the line says"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value)[:24],
 )
 def test_a_line_that_is_no_usable_key_is_refused(text: str, reason: str) -> None:
     """Kinds that are not accepted, certificates, options in front and damage each have their own words."""
