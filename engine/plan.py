@@ -93,6 +93,7 @@ class Plan:
     groups: Mapping[str, tuple[str, ...]]
     modules: Mapping[str, str]
     options: Options
+    undo: Mapping[str, bool] = field(default_factory=dict)
     roster: Json = None
     destinations: Mapping[str, Json] = field(default_factory=dict)
     preview: Json = None
@@ -101,6 +102,7 @@ class Plan:
     def digest(self) -> str:
         """sha256 over the plan's content in canonical form: the same on every machine."""
         content = self.document(digest=False)
+        content["roster"] = self.roster and self.roster["text"]
         content["hosts"] = canon.digest(content["hosts"])
         if self.preview:
             content["preview"] = [[row["host"], row["step"], row["grade"], row["change"]] for row in self.preview["changes"]]
@@ -125,7 +127,12 @@ class Plan:
             },
             "roster": self.roster,
             "destinations": dict(self.destinations),
-            "steps": [[node.id, list(node.after), node.chosen] for node in self.nodes.values()],
+            "steps": [
+                {"id": s.short, "section": s.section, "name": s.name, "module": s.module, "undo": self.undo.get(s.id)}
+                for s in self.playbook.steps
+                if s.section == "communications" or self.nodes[s.id].chosen
+            ],
+            "nodes": [[node.id, list(node.after), node.chosen] for node in self.nodes.values()],
         }  # fmt: skip
         if digest:
             content |= {"digest": self.digest, "preview": self.preview, "shown": self.playbook.document.path}
@@ -136,7 +143,8 @@ class Plan:
         """The hosts, `serial` at a time; the last size is repeated."""
         names = [row.name for row in self.hosts]
         sizes = [max(1, math.floor(part * len(names)) if isinstance(part, float) else part) for part in self.playbook.serial]
-        found, at = [], 0
+        found: list[tuple[str, ...]] = []
+        at = 0
         while at < len(names):
             size = sizes[min(len(found), len(sizes) - 1)] if sizes else len(names)
             found.append(tuple(names[at : at + size]))
@@ -157,16 +165,6 @@ class Plan:
             for name in node.after:
                 found[name].append(node.id)
         return {name: tuple(after) for name, after in found.items()}
-
-    @cached_property
-    def feeders(self) -> Mapping[str, frozenset[str]]:
-        """step id -> the steps that register a name which it mentions, directly or through others."""
-        by_name = {step.register: step.id for step in self.playbook.steps if step.register}
-        found: dict[str, frozenset[str]] = {}
-        for step in self.playbook.steps:
-            direct = {by_name[name] for name in mentioned(step) if name in by_name and by_name[name] != step.id}
-            found[step.id] = frozenset(direct.union(*(found.get(one, frozenset()) for one in direct)))
-        return found
 
     def graph(self) -> networkx.DiGraph[str]:
         """The graph as networkx has it: nodes with `kind`, `section`, `step`; edges point from earlier to later."""
@@ -211,17 +209,18 @@ def mentioned(step: Step) -> frozenset[str]:
     """Every name that the step's parameters and keywords mention. Parts that are no expression are passed over here."""
     names: set[str] = set()
     for text in (*step.when, *((step.until,) if step.until else ())):
-        names |= _names_of(lambda text=text: template.expression(text).names)  # type: ignore[misc]
+        names |= _names(text, bare=True)
     for value in (step.params, step.loop, dict(step.vars)):
-        names |= _names_of(lambda value=value: {name for part in template.parts(value) for name in part.names})  # type: ignore[misc]
+        names |= _names(value)
     return frozenset(names)
 
 
-def _names_of(read: Any) -> set[str]:
+def _names(value: Json, bare: bool = False) -> set[str]:
     try:
-        return set(read())
+        parts = [template.expression(value)] if bare else template.parts(value)
     except template.Fault:
         return set()
+    return {name for part in parts for name in part.names}
 
 
 def compile(  # noqa: A001 (what the field calls it)
@@ -240,7 +239,7 @@ def compile(  # noqa: A001 (what the field calls it)
         plan, groups=dict(groups or {}) if used & {"groups", "hostvars"} else {}, roster=roster,
         destinations={name: value for name, value in sorted((destinations or {}).items()) if name in _destinations(book)},
     )  # fmt: skip
-    return replace(plan, hosts=rows if "hostvars" in used else tuple(_trimmed(plan, rows)))
+    return replace(plan, hosts=tuple(rows) if "hostvars" in used else tuple(_trimmed(plan, rows)))
 
 
 def _destinations(book: Playbook) -> set[str]:
@@ -252,19 +251,21 @@ def _trimmed(plan: Plan, rows: Sequence[HostRow]) -> Iterable[HostRow]:
     """Each host with the variables that the playbook can reach, through other variables too."""
     reach = {name for step in plan.playbook.steps for name in mentioned(step)}
     for value in plan.playbook.vars.values():
-        reach |= _names_of(lambda value=value: {name for part in template.parts(value) for name in part.names})  # type: ignore[misc]
+        reach |= _names(value)
     for row in rows:
-        wanted, queue = set(), [name for name in reach if name in row.vars]
+        wanted: set[str] = set()
+        queue = [name for name in reach if name in row.vars]
         while queue:
             name = queue.pop()
             wanted.add(name)
             if name not in row.outside:
-                more = _names_of(lambda name=name, row=row: {n for part in template.parts(row.vars[name]) for n in part.names})  # type: ignore[misc]
-                queue += [other for other in more if other in row.vars and other not in wanted]
+                queue += [other for other in _names(row.vars[name]) if other in row.vars and other not in wanted]
         yield HostRow(row.name, row.groups, {name: row.vars[name] for name in sorted(wanted)}, row.outside & wanted)
 
 
-def check(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]) -> Plan | None:
+def check(
+    book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]
+) -> Plan | None:
     """What `compile` does, with the mistakes collected in `found`. Imports no graph library unless there is a circle."""
     checker = _Checker(book, catalog, rows, options, found)
     checker.steps()
@@ -273,15 +274,18 @@ def check(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Op
     _circles(nodes, book, found)
     if options.tags or options.skip_tags:
         checker.tags()
-    return Plan(book, nodes, tuple(rows), {}, checker.digests, options)
+    return Plan(book, nodes, tuple(rows), {}, checker.digests, options, checker.undo)
 
 
 class _Checker:
     """Each step against its module, and every name it mentions against what is known there."""
 
-    def __init__(self, book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]) -> None:
+    def __init__(
+        self, book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]
+    ) -> None:
         self.book, self.catalog, self.rows, self.options, self.found = book, catalog, rows, options, found
         self.digests: dict[str, str] = {}
+        self.undo: dict[str, bool] = {}
         self.shapes: dict[str, source.Shape] = {}
         self.entries: dict[str, Any] = {}
         self.registers: dict[str, Step] = {}
@@ -295,7 +299,14 @@ class _Checker:
             if step.register:
                 first = self.registers.setdefault(step.register, step)
                 if first is not step:
-                    self._say("LG038", f"two steps register `{step.register}`", step.place("register"), "choose another name", first.place("register"), "the first")
+                    self._say(
+                        "LG038",
+                        f"two steps register `{step.register}`",
+                        step.place("register"),
+                        "choose another name",
+                        first.place("register"),
+                        "the first",
+                    )
         used: set[str] = set()
         for step in self.book.steps:
             self._module(step)
@@ -303,12 +314,19 @@ class _Checker:
         self._vars_names(used)
         for name in self.options.extra:
             if name not in used and name not in self.book.vars and not self._takes_to(name):
-                self._say("LG044", f"-e {name}=… is used nowhere in this playbook", self.book.document.place(), did_you_mean(name, used | set(self.book.vars), "leave it out"))
+                self._say(
+                    "LG044",
+                    f"-e {name}=… is used nowhere in this playbook",
+                    self.book.document.place(),
+                    did_you_mean(name, used | set(self.book.vars), "leave it out"),
+                )
 
     def _takes_to(self, name: str) -> bool:
         return name == "to" and any(step.module == "last_good" for step in self.book.steps)
 
-    def _say(self, code: str, summary: str, place: Place, hint: str = "", other: Place | None = None, label: str = "") -> None:
+    def _say(
+        self, code: str, summary: str, place: Place, hint: str = "", other: Place | None = None, label: str = ""
+    ) -> None:
         self.found.append(Diagnostic(code, summary, place, hint=hint, context=(other, label) if other else None))
 
     def _module(self, step: Step) -> None:
@@ -319,19 +337,46 @@ class _Checker:
             return
         if entry is None:
             names = self.catalog.names()
-            self._say("LG040", f"no module `{step.module}`", step.place(step.module, key=True), did_you_mean(step.module, names, "engine doc lists the modules"))
+            self._say(
+                "LG040",
+                f"no module `{step.module}`",
+                step.place(step.module, key=True),
+                did_you_mean(step.module, names, "engine doc lists the modules"),
+            )
             return
         self.entries[step.module] = entry
         self.digests[step.module] = entry.digest
+        if entry.has("apply"):
+            self.undo[step.id] = isinstance(step.params, dict) and entry.can_undo(step.params)
         allowed = getattr(entry.module, "SECTIONS", None)
         if allowed and step.section not in allowed:
-            self._say("LG041", f"`{step.module}` belongs in {' or '.join(allowed)}", step.place(step.module, key=True), f"this is {step.section}")
+            self._say(
+                "LG041",
+                f"`{step.module}` belongs in {' or '.join(allowed)}",
+                step.place(step.module, key=True),
+                f"this is {step.section}",
+            )
         if not SECTIONS[step.section].changes and entry.has("apply"):
-            self._say("LG041", f"`{step.module}` changes things; {step.section} only looks", step.place(step.module, key=True), "move it to execution")
+            self._say(
+                "LG041",
+                f"`{step.module}` changes things; {step.section} only looks",
+                step.place(step.module, key=True),
+                "move it to execution",
+            )
         if step.retries and entry.crash_class(step.params if isinstance(step.params, dict) else {}) == "D":
-            self._say("LG042", f"`{step.module}` cannot be read back, so it is never tried twice", step.place("retries"), "remove `retries`, or use `creates` or `unless`")
+            self._say(
+                "LG042",
+                f"`{step.module}` cannot be read back, so it is never tried twice",
+                step.place("retries"),
+                "remove `retries`, or use `creates` or `unless`",
+            )
         if isinstance(step.params, str) and template.templated(step.params):
-            self._say("LG015", f"the parameters of {step.module} are a mapping", step.place(step.module), "write the parameters out")
+            self._say(
+                "LG015",
+                f"the parameters of {step.module} are a mapping",
+                step.place(step.module),
+                "write the parameters out",
+            )
             return
         shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
         if shape.problems(step.params):
@@ -346,13 +391,30 @@ class _Checker:
                 continue
             place = step.place(step.module, name)
             if form == "version" and (value.lower() == "latest" or "/" in value or ".." in value):
-                self._say("LG045", f"`{printable(value)}` does not name one version", place, "write a version's own name; `latest` moves")
+                self._say(
+                    "LG045",
+                    f"`{printable(value)}` does not name one version",
+                    place,
+                    "write a version's own name; `latest` moves",
+                )
             elif form == "url" and not _address(value):
-                self._say("LG046", f"`{printable(value)}` is not an address that can be called", place, "write http://… or https://…, without a user or # part")
+                self._say(
+                    "LG046",
+                    f"`{printable(value)}` is not an address that can be called",
+                    place,
+                    "write http://… or https://…, without a user or # part",
+                )
             elif form == "path" and (value.startswith(("~", "file:")) or "\\" in value or "\0" in value):
-                self._say("LG046", f"`{printable(value)}` is not a path", place, "write a path that starts at the playbook's folder, or at /")
+                self._say(
+                    "LG046",
+                    f"`{printable(value)}` is not a path",
+                    place,
+                    "write a path that starts at the playbook's folder, or at /",
+                )
             elif form == "name" and (not value or set(value) - _NAME_LETTERS or value.startswith((".", "-"))):
-                self._say("LG046", f"`{printable(value)}` is not a plain name", place, "letters, digits, `.`, `_` and `-` alone")
+                self._say(
+                    "LG046", f"`{printable(value)}` is not a plain name", place, "letters, digits, `.`, `_` and `-` alone"
+                )
 
     def _step_names(self, step: Step) -> set[str]:
         """Checks every expression of the step; returns the names that it mentions."""
@@ -376,10 +438,13 @@ class _Checker:
         for root, value in (((step.module,), rendered), (("loop",), step.loop), (("vars",), dict(step.vars))):
             # a step's own `vars` may not see one another's circle; `item` is not yet there when the loop is made
             here = own - {"item"} if root == ("loop",) else own
-            template.walk(value, lambda keys, text, root=root, here=here: used.update(self._text(step, (*root, *keys), text, here)))  # type: ignore[misc]
+            for keys, text in template.texts(value):
+                used |= self._text(step, (*root, *keys), text, here)
         if isinstance(step.loop, str):
             if not template.templated(step.loop):
-                self._say("LG015", "`loop` is a list, or an expression that gives one", step.place("loop"), 'write loop: "{{ … }}"')
+                self._say(
+                    "LG015", "`loop` is a list, or an expression that gives one", step.place("loop"), 'write loop: "{{ … }}"'
+                )
         return used
 
     def _text(self, step: Step, keys: tuple[str | int, ...], text: str, own: set[str]) -> set[str]:
@@ -413,9 +478,21 @@ class _Checker:
         sections = list(SECTIONS)
         if step.section != "communications" and sections.index(by.section) > sections.index(step.section):
             place = _inside(step, keys, name)
-            self._say("LG024", f"`{name}` is registered later, in {by.section}", place, "move the step, or use another name", by.place("register"), "registered here")
+            self._say(
+                "LG024",
+                f"`{name}` is registered later, in {by.section}",
+                place,
+                "move the step, or use another name",
+                by.place("register"),
+                "registered here",
+            )
         elif by is step and keys[0] != "until":
-            self._say("LG024", f"`{name}` is registered by this very step", _inside(step, keys, name), "only `until` may look at the step's own result")
+            self._say(
+                "LG024",
+                f"`{name}` is registered by this very step",
+                _inside(step, keys, name),
+                "only `until` may look at the step's own result",
+            )
 
     def _unknown(self, step: Step, keys: tuple[str | int, ...], name: str, own: set[str], text: str) -> None:
         known = self.names | set(self.registers) | own
@@ -440,24 +517,41 @@ class _Checker:
                 used |= part.names
                 for other in sorted(part.names - part.optional - self.names):
                     if self.rows:
-                        self._say("LG020", f"`{other}` is not defined", self.book.document.place(("vars", name)), did_you_mean(other, self.names))
+                        self._say(
+                            "LG020",
+                            f"`{other}` is not defined",
+                            self.book.document.place(("vars", name)),
+                            did_you_mean(other, self.names),
+                        )
 
     def strategy(self) -> None:
         """What makes a playbook one of its strategy (language: the table of strategies)."""
         book, steps = self.book, self.book.section("execution")
         if book.has("execution") and not steps:
-            self._say("LG050", "execution has no steps", book.document.place(("execution",), key=True), "say what is to be changed")
+            self._say(
+                "LG050", "execution has no steps", book.document.place(("execution",), key=True), "say what is to be changed"
+            )
             return
         moving = [step for step in steps if book.strategy in getattr(self._module_of(step), "MOVES", ())]
         place = book.document.place(("strategy",))
         if steps and not moving and all(step.module in self.entries for step in steps):
             movers = sorted(n for n in self.catalog.names() if _moves(self.catalog, n, book.strategy))
-            self._say("LG050", f"no step of execution makes this a `{book.strategy}` rollback", place, "modules that do: " + ", ".join(movers))
+            self._say(
+                "LG050",
+                f"no step of execution makes this a `{book.strategy}` rollback",
+                place,
+                "modules that do: " + ", ".join(movers),
+            )
         if book.strategy == "data":
             have = {tag for step in steps for tag in step.tags}
             for tag in DATA_TAGS:
                 if tag not in have:
-                    self._say("LG051", f"a data rollback needs an execution step tagged `{tag}`", place, "its four acts are tagged " + ", ".join(DATA_TAGS))
+                    self._say(
+                        "LG051",
+                        f"a data rollback needs an execution step tagged `{tag}`",
+                        place,
+                        "its four acts are tagged " + ", ".join(DATA_TAGS),
+                    )
 
     def _module_of(self, step: Step) -> Any:
         entry = self.entries.get(step.module)
@@ -467,7 +561,12 @@ class _Checker:
         known = {tag for step in self.book.steps for tag in step.tags}
         for tag in (*self.options.tags, *self.options.skip_tags):
             if tag not in known and tag not in ("all", "always", "never", "tagged", "untagged"):
-                self._say("LG047", f"no step has the tag `{printable(tag)}`", self.book.document.place(), did_you_mean(tag, known, "tags: " + ", ".join(sorted(known))))
+                self._say(
+                    "LG047",
+                    f"no step has the tag `{printable(tag)}`",
+                    self.book.document.place(),
+                    did_you_mean(tag, known, "tags: " + ", ".join(sorted(known))),
+                )
 
 
 _NAME_LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -478,7 +577,13 @@ def _address(text: str) -> bool:
 
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.fragment and parts.username is None and parts.port != 0
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not parts.fragment
+            and parts.username is None
+            and parts.port != 0
+        )
     except ValueError:
         return False
 
@@ -499,7 +604,9 @@ def _inside(step: Step, keys: tuple[str | int, ...], word: str) -> Place:
 
 
 def _fault(fault: template.Fault, step: Step, keys: tuple[str | int, ...], text: str) -> Diagnostic:
-    return Diagnostic(fault.code, fault.message, _inside(step, keys, fault.name) if fault.name else step.place(*keys), hint=fault.hint)
+    return Diagnostic(
+        fault.code, fault.message, _inside(step, keys, fault.name) if fault.name else step.place(*keys), hint=fault.hint
+    )
 
 
 class _Layout:
@@ -533,7 +640,9 @@ class _Layout:
             step = steps[at]
             if len(step.arms) == depth:
                 section_start = (step.section,) if step.section == "trigger" and free else previous
-                self.made[step.id] = Node(step.id, "step", step.section, self._after(step, section_start, entry), step, self._chosen(step))
+                self.made[step.id] = Node(
+                    step.id, "step", step.section, self._after(step, section_start, entry), step, self._chosen(step)
+                )
                 previous, at = (step.id,), at + 1
                 continue
             block = step.arms[depth][0]
@@ -590,7 +699,9 @@ class _Layout:
             self.found.append(Diagnostic("LG049", f"`{short}` needs itself", place, hint="remove it"))
         elif other.section != step.section:
             hint = "sections follow each other by themselves; `needs` orders the steps of one section"
-            self.found.append(Diagnostic("LG048", f"`{short}` is a step of {other.section}, not of {step.section}", place, hint=hint))
+            self.found.append(
+                Diagnostic("LG048", f"`{short}` is a step of {other.section}, not of {step.section}", place, hint=hint)
+            )
         else:
             return other.id
         return None
@@ -616,7 +727,7 @@ def _circles(nodes: Mapping[str, Node], book: Playbook, found: list[Diagnostic])
         return
     import networkx
 
-    graph = networkx.DiGraph([(name, node.id) for node in nodes.values() for name in node.after if name in nodes])
+    graph: networkx.DiGraph[str] = networkx.DiGraph([(name, node.id) for node in nodes.values() for name in node.after if name in nodes])
     for group in networkx.strongly_connected_components(graph):
         if len(group) > 1:
             circle = [edge[0] for edge in networkx.find_cycle(graph.subgraph(group))]
@@ -626,13 +737,21 @@ def _circles(nodes: Mapping[str, Node], book: Playbook, found: list[Diagnostic])
             if step:
                 steps = " -> ".join(name.partition("/")[2] or name for name in [*circle, circle[0]])
                 place = step.place("needs") if step.needs else step.place()
-                found.append(Diagnostic("LG049", f"steps wait for each other in a circle: {steps}", place, hint="remove one of the waits"))
+                found.append(
+                    Diagnostic(
+                        "LG049", f"steps wait for each other in a circle: {steps}", place, hint="remove one of the waits"
+                    )
+                )
 
 
 def load(document: Mapping[str, Json], catalog: Catalog) -> Plan:
     """The plan that `Plan.document` stored. Raises EngineError when this engine or its modules would make another one of it."""
     if document.get("format") != FORMAT:
-        raise EngineError(Diagnostic("LG060", f"not a plan of this engine: {printable(str(document.get('format')))}", hint="make a new plan"))
+        raise EngineError(
+            Diagnostic(
+                "LG060", f"not a plan of this engine: {printable(str(document.get('format')))}", hint="make a new plan"
+            )
+        )
     shown = document["shown"].rpartition("/")[0]
     prefix = f"{shown}/" if shown else ""
 
@@ -663,9 +782,18 @@ def moved(document: Mapping[str, Json], made: Plan) -> None:
     """Raises EngineError (exit 7's LG061) naming what is not as it was when the plan was made."""
     names = [name for name, digest in document["modules"].items() if made.modules.get(name) != digest]
     if names:
-        raise EngineError([Diagnostic("LG061", f"the module `{name}` is not the one that the plan was made with", hint="make a new plan") for name in names])
+        raise EngineError(
+            [
+                Diagnostic(
+                    "LG061", f"the module `{name}` is not the one that the plan was made with", hint="make a new plan"
+                )
+                for name in names
+            ]
+        )
     if made.digest != document["digest"]:
-        raise EngineError(Diagnostic("LG061", "this engine makes another graph of the same plan", hint="make a new plan with this engine"))
+        raise EngineError(
+            Diagnostic("LG061", "this engine makes another graph of the same plan", hint="make a new plan with this engine")
+        )
 
 
 def _known(catalog: Catalog, name: str) -> bool:

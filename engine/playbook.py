@@ -141,9 +141,25 @@ def _shapes() -> dict[str, source.Shape]:
     """The schema, cut where it would walk into steps: each step is checked by itself, once."""
     whole = source.schema("playbook")
     shallow = {"type": "array"}
-    top = {**whole, "$defs": {**whole["$defs"], "steps": shallow, "trigger": _flat(whole, "trigger"), "verification": _flat(whole, "verification")}}
+    top = {
+        **whole,
+        "$defs": {
+            **whole["$defs"],
+            "steps": shallow,
+            "trigger": _flat(whole, "trigger"),
+            "verification": _flat(whole, "verification"),
+        },
+    }
     defs = whole["$defs"]
-    block = {**defs["block"], "properties": {**defs["block"]["properties"], "block": {"type": "array", "minItems": 1}, "rescue": shallow, "always": shallow}}
+    block = {
+        **defs["block"],
+        "properties": {
+            **defs["block"]["properties"],
+            "block": {"type": "array", "minItems": 1},
+            "rescue": shallow,
+            "always": shallow,
+        },
+    }
     return {
         "top": source.Shape(top),
         "step": source.Shape({**defs["step"], "patternProperties": {}}),
@@ -172,7 +188,9 @@ def _beside(shown: str, name: str) -> str:
     return str(PurePosixPath(shown).parent / name) if "/" in shown else name
 
 
-def read(fetch: Callable[[str], Document], name: str, known: Callable[[str], bool], found: list[Diagnostic]) -> Playbook | None:
+def read(
+    fetch: Callable[[str], Document], name: str, known: Callable[[str], bool], found: list[Diagnostic]
+) -> Playbook | None:
     """The playbook called `name`, its text and its imports by `fetch` (from disk, or from a stored plan)."""
     try:
         document = fetch(name)
@@ -187,7 +205,9 @@ def read(fetch: Callable[[str], Document], name: str, known: Callable[[str], boo
 
 
 class _Reader:
-    def __init__(self, fetch: Callable[[str], Document], document: Document, known: Callable[[str], bool], found: list[Diagnostic]) -> None:
+    def __init__(
+        self, fetch: Callable[[str], Document], document: Document, known: Callable[[str], bool], found: list[Diagnostic]
+    ) -> None:
         self.fetch, self.document, self.known, self.found = fetch, document, known, found
         self.documents = {document.path: document}
         self.steps: list[Step] = []
@@ -232,7 +252,10 @@ class _Reader:
             max_failed=_amount(plain("max_failed", 0)),
             deadline=self._duration(self.document, ("deadline",), data.get("deadline")),
             trigger_mode="any" if isinstance(trigger, dict) and "any" in trigger else "all",
-            cooldown=self._duration(self.document, ("trigger", "cooldown"), trigger.get("cooldown") if isinstance(trigger, dict) else None) or 0.0,
+            cooldown=self._duration(
+                self.document, ("trigger", "cooldown"), trigger.get("cooldown") if isinstance(trigger, dict) else None
+            )
+            or 0.0,
             on_unverified=str(verification.get("on_failure", "hold")) if isinstance(verification, dict) else "hold",
             owner=str(data.get("owner", "")),
         )
@@ -245,7 +268,9 @@ class _Reader:
             names = {"trigger": ("any", "all"), "verification": ("steps",)}.get(section, ())
             if section == "trigger" and ("any" in value) == ("all" in value):
                 place = self.document.place((section,), key=True)
-                self.found.append(Diagnostic("LG032", "a trigger has either `any` or `all`", place, hint="keep one of the two lists"))
+                self.found.append(
+                    Diagnostic("LG032", "a trigger has either `any` or `all`", place, hint="keep one of the two lists")
+                )
             for name in names:
                 if isinstance(value.get(name), list):
                     yield (section, name), value[name]
@@ -257,7 +282,11 @@ class _Reader:
         expires = self._duration(self.document, ("authority", "expires"), value.get("expires")) or DEFAULT_EXPIRY
         if expires > LONGEST_EXPIRY:
             place = self.document.place(("authority", "expires"))
-            self.found.append(Diagnostic("LG033", "a question cannot stay open longer than 8h", place, hint="a key is for now, not for later"))
+            self.found.append(
+                Diagnostic(
+                    "LG033", "a question cannot stay open longer than 8h", place, hint="a key is for now, not for later"
+                )
+            )
         glass = value.get("break_glass")
         listed = tuple(str(role) for role in roles) if isinstance(roles, list) else ()
         return Authority(value["mode"], listed, expires, glass if isinstance(glass, dict) else None)
@@ -281,14 +310,23 @@ class _Reader:
         for name in value:
             if name in BUILT_IN or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 why = "is the engine's own" if name in BUILT_IN else "is not a name (letters, digits and _)"
-                self.found.append(Diagnostic("LG034", f"the variable `{printable(name)}` {why}", document.place((*at, name), key=True), hint="choose another"))
+                self.found.append(
+                    Diagnostic(
+                        "LG034",
+                        f"the variable `{printable(name)}` {why}",
+                        document.place((*at, name), key=True),
+                        hint="choose another",
+                    )
+                )
         return dict(value)
 
     def _entries(self, section: str, document: Document, at: Keys, entries: list[Json], around: _Around) -> None:
         for index, entry in enumerate(entries):
             here = (*at, index)
             if not isinstance(entry, dict):
-                self.found.append(Diagnostic("LG015", "a step is a mapping", document.place(here), hint="- name: …\n      module: {…}"))
+                self.found.append(
+                    Diagnostic("LG015", "a step is a mapping", document.place(here), hint="- name: …\n      module: {…}")
+                )
             elif "block" in entry:
                 self._block(section, document, here, entry, around)
             elif "import" in entry:
@@ -299,7 +337,11 @@ class _Reader:
     def _block(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
         self.found.extend(source.validate(document, _shapes()["block"], at))
         place = document.place((*at, "block"), key=True)
-        name = self._id(section, around.prefix + str(entry.get("id") or _slug(str(entry.get("name") or f"block_{len(self.blocks) + 1}"))), place)
+        name = self._id(
+            section,
+            around.prefix + str(entry.get("id") or _slug(str(entry.get("name") or f"block_{len(self.blocks) + 1}"))),
+            place,
+        )
         arms = [arm for arm in ("block", "rescue", "always") if isinstance(entry.get(arm), list)]
         self.blocks[name] = Block(name, section, frozenset(arms), place, around.arms)
         inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
@@ -322,7 +364,12 @@ class _Reader:
         name = "/".join(parts)
         if "{{" in path or ":" in path or "\\" in path or path.startswith(("/", "~")) or ".." in parts:
             self.found.append(
-                Diagnostic("LG035", f"`{printable(path)}` cannot be imported", place, hint="a path below the playbook's folder, without templates")
+                Diagnostic(
+                    "LG035",
+                    f"`{printable(path)}` cannot be imported",
+                    place,
+                    hint="a path below the playbook's folder, without templates",
+                )
             )
             return
         if name in around.files or name == PurePosixPath(self.document.path).name:
@@ -332,17 +379,27 @@ class _Reader:
             loaded = self.fetch(name)
         except EngineError as error:
             if error.diagnostics[0].code == "LG001":
-                self.found.append(Diagnostic("LG035", f"there is no file `{name}` beside the playbook", place, hint="check the path"))
+                self.found.append(
+                    Diagnostic("LG035", f"there is no file `{name}` beside the playbook", place, hint="check the path")
+                )
             else:
                 self.found.extend(error.diagnostics)
             return
         self.documents[loaded.path] = loaded
         if not isinstance(loaded.data, list):
-            self.found.append(Diagnostic("LG035", "an imported file holds a list of steps", loaded.place(), hint="start with `- name:`"))
+            self.found.append(
+                Diagnostic("LG035", "an imported file holds a list of steps", loaded.place(), hint="start with `- name:`")
+            )
             return
         inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
         prefix = around.prefix + (f"{entry['id']}_" if isinstance(entry.get("id"), str) else "")
-        self._entries(section, loaded, (), loaded.data, _Around(inner.when, inner.tags, inner.vars, inner.arms, (*around.files, name), prefix))
+        self._entries(
+            section,
+            loaded,
+            (),
+            loaded.data,
+            _Around(inner.when, inner.tags, inner.vars, inner.arms, (*around.files, name), prefix),
+        )
 
     def _step(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
         module = self._module(document, at, entry)
@@ -363,11 +420,20 @@ class _Reader:
         register = word.get("register")
         if register in BUILT_IN:
             self.found.append(
-                Diagnostic("LG034", f"the name `{register}` is the engine's own", document.place((*at, "register")), hint="choose another")
+                Diagnostic(
+                    "LG034",
+                    f"the name `{register}` is the engine's own",
+                    document.place((*at, "register")),
+                    hint="choose another",
+                )
             )
             register = None
         if section != "communications" and "on" in word:
-            self.found.append(Diagnostic("LG036", "`on` belongs to communications alone", document.place((*at, "on"), key=True), hint="remove it"))
+            self.found.append(
+                Diagnostic(
+                    "LG036", "`on` belongs to communications alone", document.place((*at, "on"), key=True), hint="remove it"
+                )
+            )
         self.steps.append(
             Step(
                 id=name, name=entry["name"], section=section, module=module, params=entry[module] if entry[module] is not None else {},
@@ -394,20 +460,41 @@ class _Reader:
         if len(named) > 1:
             places = [document.place((*at, key), key=True) for key in named]
             self.found.append(
-                Diagnostic("LG031", f"two modules in one step: {named[0]} and {named[1]}", places[1], hint="make it two steps", context=(places[0], "the first"))
+                Diagnostic(
+                    "LG031",
+                    f"two modules in one step: {named[0]} and {named[1]}",
+                    places[1],
+                    hint="make it two steps",
+                    context=(places[0], "the first"),
+                )
             )
         elif not self.known(named[0]) and nearest(named[0], keywords()) and "." not in named[0]:
             place = document.place((*at, named[0]), key=True)
-            self.found.append(Diagnostic("LG030", f"`{named[0]}` is neither a keyword nor a module", place, hint=did_you_mean(named[0], keywords())))
+            self.found.append(
+                Diagnostic(
+                    "LG030",
+                    f"`{named[0]}` is neither a keyword nor a module",
+                    place,
+                    hint=did_you_mean(named[0], keywords()),
+                )
+            )
             return None
         return named[0]
 
     def _id(self, section: str, short: str, place: Place) -> str:
-        near = next((other for other in self.ids if other.lower() == short.lower()), None) if short not in self.ids else short
+        near = (
+            next((other for other in self.ids if other.lower() == short.lower()), None) if short not in self.ids else short
+        )
         if near is not None:
             first = self.ids[near]
             self.found.append(
-                Diagnostic("LG037", f"two steps with the id `{short}`", place, hint="give one of them an `id:` of its own", context=(first, "the first"))
+                Diagnostic(
+                    "LG037",
+                    f"two steps with the id `{short}`",
+                    place,
+                    hint="give one of them an `id:` of its own",
+                    context=(first, "the first"),
+                )
             )
         self.ids.setdefault(short, place)
         return f"{section}/{short}"

@@ -33,7 +33,9 @@ MAX_SCALAR = 64 << 10
 MAX_DIGITS = 18
 
 # Line breaks that an editor does not show as such (a key can hide behind them), bidi and invisible characters.
-_FORBIDDEN = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+_FORBIDDEN = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
 # YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
 _INT = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?")
@@ -90,11 +92,15 @@ def load(path: Path, shown: str | None = None) -> Document:
     name = shown if shown is not None else str(path)
     try:
         if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise _stop("LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(name), "split it; steps can be imported")
+            raise _stop(
+                "LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(name), "split it; steps can be imported"
+            )
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise EngineError(Diagnostic("LG001", f"cannot read {name}: {reason}", hint="check the path and its permissions")) from None
+        raise EngineError(
+            Diagnostic("LG001", f"cannot read {name}: {reason}", hint="check the path and its permissions")
+        ) from None
     return parse(content, name)
 
 
@@ -122,13 +128,18 @@ def _gate(content: bytes | str, path: str) -> str:
     """Bytes -> text that has no hidden characters, or EngineError."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     if len(raw) > MAX_BYTES:
-        raise _stop("LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(path), "split it; steps can be imported")
+        raise _stop(
+            "LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(path), "split it; steps can be imported"
+        )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise _stop(
-            "LG002", f"not UTF-8: byte 0x{raw[error.start]:02x}", Place(path, line), "save the file as UTF-8 without a byte order mark"
+            "LG002",
+            f"not UTF-8: byte 0x{raw[error.start]:02x}",
+            Place(path, line),
+            "save the file as UTF-8 without a byte order mark",
         ) from None
     if found := _FORBIDDEN.search(text):
         before = text[: found.start()]
@@ -189,8 +200,8 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    mark = event.start_mark
-                    raise _stop("LG006", "a second document starts here", self._at(mark.line, 0, 3), "one file holds one document")
+                    line = event.start_mark.line if event.start_mark else 0
+                    raise _stop("LG006", "a second document starts here", self._at(line, 0, 3), "one file holds one document")
             elif isinstance(event, yaml.NodeEvent):
                 data = self._node(event, events)
         if documents == 0 or data is None:
@@ -226,7 +237,9 @@ class _Reader:
                         at = self._place_value(container, path, pending, mark, length)
                         self._put(container, pending, self._scalar(event, at))
                 elif wants_key:
-                    raise _stop("LG007", "a key must be a text", self._at(mark.line, mark.column, 1), "write the key as plain text")
+                    raise _stop(
+                        "LG007", "a key must be a text", self._at(mark.line, mark.column, 1), "write the key as plain text"
+                    )
                 else:
                     at = self._place_value(container, path, pending, mark, 1)
                     value: Json = {} if kind is mapping else []
@@ -234,7 +247,12 @@ class _Reader:
                     stack.append((value, at))
                     pending.append(None)
                     if len(stack) > MAX_DEPTH + 1:
-                        raise _stop("LG003", f"nested deeper than {MAX_DEPTH} levels", self._at(mark.line, mark.column, 1), "write it flatter")
+                        raise _stop(
+                            "LG003",
+                            f"nested deeper than {MAX_DEPTH} levels",
+                            self._at(mark.line, mark.column, 1),
+                            "write it flatter",
+                        )
                     if kind is not mapping and kind is not sequence:
                         raise AssertionError(kind)
             if len(stack) == 1:
@@ -264,18 +282,29 @@ class _Reader:
         length = max(event.end_mark.column - mark.column, 1)
         place = self._at(mark.line, mark.column, length)
         if key == "<<" and event.implicit[0]:
-            self.found.append(Diagnostic("LG008", "a merge key (<<) is not part of the language", place, hint="write the keys out"))
+            self.found.append(
+                Diagnostic("LG008", "a merge key (<<) is not part of the language", place, hint="write the keys out")
+            )
         elif event.implicit[0] and not isinstance(_resolve(key), str):
-            self.found.append(Diagnostic("LG007", f"the key `{printable(key)}` is not a text", place, hint=f'quote it: "{printable(key)}"'))
+            self.found.append(
+                Diagnostic("LG007", f"the key `{printable(key)}` is not a text", place, hint=f'quote it: "{printable(key)}"')
+            )
         elif key in container:
             first = self.marks[(*path, key)][0]
             context = (self._at(first >> 20, first & 0xFFFFF, length), "first here")
             self.found.append(
-                Diagnostic("LG009", f"the key `{printable(key)}` stands twice", place, hint="keep one of the two", context=context)
+                Diagnostic(
+                    "LG009", f"the key `{printable(key)}` stands twice", place, hint="keep one of the two", context=context
+                )
             )
         elif not _one_script(key):
             self.found.append(
-                Diagnostic("LG004", f"the key `{printable(key)}` mixes letters that look alike", place, hint="write it in one script")
+                Diagnostic(
+                    "LG004",
+                    f"the key `{printable(key)}` mixes letters that look alike",
+                    place,
+                    hint="write it in one script",
+                )
             )
         return key, mark.line << 20 | mark.column, length
 
@@ -301,10 +330,17 @@ class _Reader:
     def _scalar(self, event: Any, at: Keys) -> Json:
         text: str = event.value
         if len(text) > MAX_SCALAR:
-            raise _stop("LG003", f"a text longer than {MAX_SCALAR >> 10} KiB", self._value(at), "keep large data in a file of its own")
+            raise _stop(
+                "LG003",
+                f"a text longer than {MAX_SCALAR >> 10} KiB",
+                self._value(at),
+                "keep large data in a file of its own",
+            )
         if not event.implicit[0]:
             if _FORBIDDEN.search(text):
-                self.found.append(Diagnostic("LG004", "an escaped control or invisible character", self._value(at), hint="delete it"))
+                self.found.append(
+                    Diagnostic("LG004", "an escaped control or invisible character", self._value(at), hint="delete it")
+                )
             return text
         value = _resolve(text)
         if type(value) is int and len(text.lstrip("+-")) > MAX_DIGITS:
@@ -313,7 +349,11 @@ class _Reader:
             )
             return 0
         if _SPECIAL.fullmatch(text) or (type(value) is float and value in (float("inf"), float("-inf"))):
-            self.found.append(Diagnostic("LG010", f"`{printable(text)}` is not a finite number", self._value(at), hint="write a finite number"))
+            self.found.append(
+                Diagnostic(
+                    "LG010", f"`{printable(text)}` is not a finite number", self._value(at), hint="write a finite number"
+                )
+            )
             return 0
         return value
 
@@ -390,7 +430,9 @@ class Shape:
 
             checker = FormatChecker(formats=())
             for name, pattern in FORMATS.items():
-                checker.checks(name)(lambda text, pattern=pattern: not isinstance(text, str) or bool(pattern.fullmatch(text)))
+                checker.checks(name)(
+                    lambda text, pattern=pattern: not isinstance(text, str) or bool(pattern.fullmatch(text))
+                )
             # An empty registry: the default one opens the addresses that it finds in `$ref`.
             self._validator = Draft202012Validator(self.of, registry=Registry(), format_checker=checker)
         return [error for error in self._validator.iter_errors(value) if not _templated(error)]
@@ -408,13 +450,21 @@ def validate(document: Document, of: Shape | dict[str, Json], at: Keys = (), wha
     found = []
     for error in shape.problems(value):
         path = (*at, *error.absolute_path)
-        extra = [key for key in error.instance if key not in error.schema.get("properties", {})] if error.validator == "additionalProperties" else [None]
+        extra = (
+            [key for key in error.instance if key not in error.schema.get("properties", {})]
+            if error.validator == "additionalProperties"
+            else [None]
+        )
         found.extend(_diagnostic(document, error, path, what, key) for key in extra)
     return found
 
 
 def _templated(error: Any) -> bool:
-    return isinstance(error.instance, str) and "{{" in error.instance and error.validator not in ("additionalProperties", "required")
+    return (
+        isinstance(error.instance, str)
+        and "{{" in error.instance
+        and error.validator not in ("additionalProperties", "required")
+    )
 
 
 _EXPECTED = {
@@ -441,12 +491,18 @@ def _diagnostic(document: Document, error: Any, path: Keys, what: str, extra: st
     if error.validator in ("required", "dependentRequired"):
         missing = next((key for key in error.validator_value if key not in error.instance), "?")
         about = error.schema.get("properties", {}).get(missing, {}).get("description", "")
-        return Diagnostic("LG013", f"`{missing}` is missing{owner}", document.place(path, key=True), hint=about or f"add `{missing}:`")
+        return Diagnostic(
+            "LG013", f"`{missing}` is missing{owner}", document.place(path, key=True), hint=about or f"add `{missing}:`"
+        )
     place = document.place(path)
     shown = printable(json.dumps(error.instance, ensure_ascii=False), 60)
     wanted = _wanted(error)
     hint = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
-    if error.validator == "type" and "string" in str(error.validator_value) and isinstance(error.instance, (bool, int, float)):
+    if (
+        error.validator == "type"
+        and "string" in str(error.validator_value)
+        and isinstance(error.instance, (bool, int, float))
+    ):
         written = place.text[place.column - 1 : place.column - 1 + place.length]
         return Diagnostic("LG014", f"`{name}`{owner} is a text: quote it", place, hint=f'write "{written or shown}"')
     return Diagnostic("LG015", f"`{name}`{owner} should be {wanted}, not {shown}", place, hint=hint)
@@ -465,7 +521,12 @@ def _wanted(error: Any) -> str:
         case "const":
             return json.dumps(value)
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
-            sign = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most", "exclusiveMaximum": "less than"}
+            sign = {
+                "minimum": "at least",
+                "exclusiveMinimum": "more than",
+                "maximum": "at most",
+                "exclusiveMaximum": "less than",
+            }
             return f"{sign[error.validator]} {value}"
         case "minItems" | "minLength" | "minProperties":
             return "not empty" if value == 1 else f"at least {value} long"
@@ -474,6 +535,8 @@ def _wanted(error: Any) -> str:
         case "anyOf" | "oneOf":
             kinds = [_TYPES.get(option.get("type"), _EXPECTED.get(option.get("format"), "")) for option in value]
             texts = [_EXPECTED.get(option.get("format"), kind) for option, kind in zip(value, kinds, strict=True)]
-            return " or ".join(dict.fromkeys(text for text in texts if text)) or str(error.schema.get("x-says", "one of the known forms"))
+            return " or ".join(dict.fromkeys(text for text in texts if text)) or str(
+                error.schema.get("x-says", "one of the known forms")
+            )
         case _:
             return str(error.schema.get("x-says", f"valid ({error.message[:80]})"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +24,12 @@ from modules.contract import Json, Secret, reveal
 
 MAX_TEXT = 4096
 MAX_RESULT = 1 << 20
-FILTERS = frozenset("abs bool default first float int join last length lower max min replace round sort string sum tojson trim unique upper".split())
-TESTS = frozenset("boolean defined eq equalto even false ge gt in le lt mapping ne none number odd sequence string true undefined".split())
+FILTERS = frozenset(
+    "abs bool default first float int join last length lower max min replace round sort string sum tojson trim unique upper".split()
+)
+TESTS = frozenset(
+    "boolean defined eq equalto even false ge gt in le lt mapping ne none number odd sequence string true undefined".split()
+)
 _NODES = frozenset(
     "Name Const TemplateData Getattr Getitem Compare Operand And Or Not List Dict Pair Tuple Add Sub Neg Pos "
     "Filter Test CondExpr Keyword Call".split()
@@ -73,12 +77,20 @@ class Secrets:
             try:
                 return (self._base / name).read_text("utf-8").rstrip("\n")
             except OSError as error:
-                raise Fault(f"the secret {source} cannot be read: {error.strerror}", "check the path and its permissions", code="LG026") from None
+                raise Fault(
+                    f"the secret {source} cannot be read: {error.strerror}",
+                    "check the path and its permissions",
+                    code="LG026",
+                ) from None
         from importlib.metadata import entry_points
 
         for point in entry_points(group="lastgood.secrets", name=kind):
             return str(point.load()(name))
-        raise Fault(f"no provider for the secret `{printable(source)}`", "write secret('env:NAME') or secret('file:PATH')", code="LG026")
+        raise Fault(
+            f"no provider for the secret `{printable(source)}`",
+            "write secret('env:NAME') or secret('file:PATH')",
+            code="LG026",
+        )
 
     def scrub(self, value: Json) -> Json:
         """`value` with every resolved secret replaced by ``***``, in keys and texts, at any depth."""
@@ -189,7 +201,9 @@ def expression(text: str) -> Part:
     try:
         tree = _environment().parse("{{ " + text + " }}")
     except TemplateSyntaxError as error:
-        raise Fault(f"not an expression: {printable(error.message or 'cannot be read')}", "check quotes and brackets") from None
+        raise Fault(
+            f"not an expression: {printable(error.message or 'cannot be read')}", "check quotes and brackets"
+        ) from None
     except RecursionError:
         raise Fault("an expression nested too deeply") from None
     outputs = tree.body
@@ -206,7 +220,9 @@ def expression(text: str) -> Part:
 def _allow(node: Any, names: set[str], optional: set[str], reads: set[tuple[str, str]], secrets: set[str]) -> None:
     kind = type(node).__name__
     if kind not in _NODES:
-        raise Fault(_SUGGEST.get(kind, f"{kind.lower()} is not part of the language"), "engine doc expressions lists what is")
+        raise Fault(
+            _SUGGEST.get(kind, f"{kind.lower()} is not part of the language"), "engine doc expressions lists what is"
+        )
     name = str(getattr(node, "name", None) or getattr(node, "attr", None) or "")
     if kind in ("Name", "Getattr") and name.startswith("_"):
         raise Fault(f"`{name}`: names that start with an underscore are not readable", name=name)
@@ -223,7 +239,9 @@ def _allow(node: Any, names: set[str], optional: set[str], reads: set[tuple[str,
     elif kind == "Call":
         args = [getattr(arg, "value", None) for arg in node.args]
         if getattr(node.node, "name", "") != "secret" or len(args) != 1 or not isinstance(args[0], str) or node.kwargs:
-            raise Fault("calls are not part of the language, except secret('env:NAME')", "engine doc expressions lists what is")
+            raise Fault(
+                "calls are not part of the language, except secret('env:NAME')", "engine doc expressions lists what is"
+            )
         secrets.add(args[0])
     inner: set[str] = set()
     for child in node.iter_child_nodes():
@@ -270,28 +288,26 @@ def templated(text: str) -> bool:
 
 def parts(value: Json) -> list[Part]:
     """Every expression in `value`, at any depth. Raises Fault at the first that is none."""
-    found: list[Part] = []
-    walk(value, lambda _keys, text: found.extend(p for p in _split(text) if isinstance(p, Part)))
-    return found
+    return [part for _, text in texts(value) for part in _split(text) if isinstance(part, Part)]
 
 
-def walk(value: Json, visit: Callable[[tuple[str | int, ...], str], None], at: tuple[str | int, ...] = ()) -> None:
-    """Calls `visit(key path, text)` for every templated text in `value`."""
+def texts(value: Json, at: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yields (key path, text) for every templated text in `value`."""
     if isinstance(value, str):
         if templated(value):
-            visit(at, value)
+            yield at, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            walk(inner, visit, (*at, key))
+            yield from texts(inner, (*at, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            walk(inner, visit, (*at, index))
+            yield from texts(inner, (*at, index))
 
 
 def render(value: Json, names: Mapping[str, Json]) -> Json:
     """`value` with every template replaced; a text that is one whole expression keeps its type. Raises Fault.
 
-    The Fault of a text deep inside carries no place: callers that have places render text by text with `walk`.
+    A Fault carries no place: callers that have places render parameter by parameter.
     """
     if isinstance(value, str):
         return _text(value, names) if templated(value) else value
@@ -331,7 +347,9 @@ def decide(text: str, names: Mapping[str, Json]) -> bool:
     return result
 
 
-def resolve(raw: Mapping[str, Json], wanted: Iterable[str], fixed: Mapping[str, Json], outside: frozenset[str] = frozenset()) -> dict[str, Json]:
+def resolve(
+    raw: Mapping[str, Json], wanted: Iterable[str], fixed: Mapping[str, Json], outside: frozenset[str] = frozenset()
+) -> dict[str, Json]:
     """The variables `wanted` of `raw`, each rendered with the others and `fixed`. Those `outside` are data and stay as they are.
 
     Raises Fault for a name that is not there or a circle of variables.
@@ -343,7 +361,11 @@ def resolve(raw: Mapping[str, Json], wanted: Iterable[str], fixed: Mapping[str, 
         if name in done or name not in raw:
             return
         if name in open_:
-            raise Fault("variables in a circle: " + " -> ".join([*open_[open_.index(name) :], name]), "give one of them a plain value", name)
+            raise Fault(
+                "variables in a circle: " + " -> ".join([*open_[open_.index(name) :], name]),
+                "give one of them a plain value",
+                name,
+            )
         open_.append(name)
         value = raw[name]
         if name not in outside:

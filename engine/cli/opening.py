@@ -1,0 +1,178 @@
+"""From arguments to a plan and a site: what every verb does before its own work. The catalog is made here, and only here."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import authority, inventory, plan, playbook, source
+from engine.diagnostics import Diagnostic, EngineError, Place
+from engine.inventory import Inventory
+from engine.plan import HostRow, Options, Plan
+from engine.playbook import Playbook
+from modules.catalog import Catalog
+from modules.contract import Json
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A playbook that holds together with its inventory."""
+
+    plan: Plan
+    catalog: Catalog
+    inventory: Inventory | None
+
+
+def catalog(path: Path) -> Catalog:
+    """The modules that a playbook at `path` may name: ours, installed ones, those of the folder beside it."""
+    folder = path.parent / "modules"
+    return Catalog(folder if folder.is_dir() else None)
+
+
+def read(path: Path, modules: Catalog, found: list[Diagnostic]) -> Playbook | None:
+    """The playbook, with its mistakes in `found`."""
+
+    def known(name: str) -> bool:
+        try:
+            return modules.get(name) is not None
+        except Exception:  # noqa: BLE001 (it is there; the plan says why it cannot be used)
+            return True
+
+    return playbook.load(path, str(path), known, found)
+
+
+def opened(path: Path, inventories: Sequence[str], options: Options | None = None, requester: str = "") -> Opened:
+    """Reads and compiles. Raises EngineError with every mistake of playbook, inventory and both together."""
+    options, modules, found = options or Options(), catalog(path), []  # type: ignore[var-annotated]
+    book = read(path, modules, found)
+    stock: Inventory | None = None
+    try:
+        stock = inventory.load(list(inventories)) if inventories else None
+    except EngineError as error:
+        found += error.diagnostics
+    if book is None or stock is None:
+        if book is not None:
+            plan.check(book, modules, (), options, found)
+        if not found:
+            found.append(Diagnostic("LG100", "no inventory is given", hint="name one: -i inventories/production"))
+        raise EngineError(found)
+    rows: list[HostRow] = []
+    try:
+        rows = _chosen(book, stock, options)
+    except EngineError as error:
+        found += error.diagnostics
+    people = stock.roster
+    rule = authority.Rule(book.authority.mode, book.authority.roles, book.authority.expires)
+    try:
+        roster = authority.roster(people) if people else None
+        found += authority.check_rule(rule, roster, _authority_place(book), requester)
+    except EngineError as error:
+        found += error.diagnostics
+    found += _unknown_destinations(book, stock)
+    if found:
+        plan.check(book, modules, rows, options, found)
+        raise EngineError(list(dict.fromkeys(found)))
+    groups = {name: tuple(members) for name, members in stock.groups.items()}
+    kept = {"path": people.path, "text": people.text} if people and rule.mode != "automatic" else None
+    return Opened(plan.compile(book, modules, rows, groups, options, kept, stock.destinations), modules, stock)
+
+
+def _chosen(book: Playbook, stock: Inventory, options: Options) -> list[HostRow]:
+    hosts = inventory.select(stock, book.hosts, book.document.place(("hosts",)))
+    if options.limit:
+        wanted = {
+            host.name
+            for host in inventory.select(stock, options.limit, Place("--limit", 1, 1, len(options.limit), options.limit))
+        }
+        hosts = tuple(host for host in hosts if host.name in wanted)
+        if not hosts:
+            raise EngineError(
+                Diagnostic(
+                    "LG104",
+                    f"--limit {options.limit} leaves no host of `{book.hosts}`",
+                    hint="engine inventory lists the hosts",
+                )
+            )
+    return [HostRow(host.name, host.groups, host.vars, host.outside) for host in hosts]
+
+
+def _authority_place(book: Playbook) -> Any:
+    return lambda *keys: book.document.place(("authority", *keys))
+
+
+def _unknown_destinations(book: Playbook, stock: Inventory) -> list[Diagnostic]:
+    from engine.diagnostics import did_you_mean
+
+    found = []
+    for step in book.section("communications"):
+        names = step.params.get("to") if isinstance(step.params, dict) else None
+        for name in names if isinstance(names, list) else [names]:
+            if step.module == "notify" and isinstance(name, str) and "{{" not in name and name not in stock.destinations:
+                hint = did_you_mean(name, stock.destinations, "list it in destinations.yml beside the inventory")
+                found.append(Diagnostic("LG052", f"no destination `{name}`", step.place(step.module, "to"), hint=hint))
+    return found
+
+
+def extra(pairs: Sequence[str]) -> dict[str, Json]:
+    """-e: `name=text` is a text, always; `@file.yml` and `{"name": 3}` keep their types. Raises EngineError (exit 2)."""
+    from engine.diagnostics import Exit
+
+    found: dict[str, Json] = {}
+    for pair in pairs:
+        if pair.startswith("@"):
+            value = source.load(Path(pair[1:])).data
+        elif pair.startswith("{"):
+            value = source.strict_json(pair, "-e")
+        else:
+            name, equals, text = pair.partition("=")
+            value = {name: text} if equals and name else None
+        if not isinstance(value, dict):
+            raise EngineError(
+                Diagnostic(
+                    "LG053", f"-e {pair}: not a variable", hint="write -e name=value, -e '{\"name\": 3}' or -e @file.yml"
+                ),
+                Exit.USAGE,
+            )
+        for name in value:
+            if name in playbook.BUILT_IN:
+                raise EngineError(
+                    Diagnostic("LG034", f"-e {name}: this name is the engine's own", hint="choose another"), Exit.USAGE
+                )
+        found |= value
+    return found
+
+
+def requester(given: str | None) -> str:
+    """Who asks: --as, or LASTGOOD_USER, or the login name."""
+    return given or os.environ.get("LASTGOOD_USER") or getpass.getuser()
+
+
+def stored(path: Path) -> dict[str, Json]:
+    """A plan that `engine plan --out` saved. Raises EngineError."""
+    found = source.strict_json(path.read_bytes(), str(path))
+    if not isinstance(found, dict) or found.get("format") != plan.FORMAT:
+        raise EngineError(
+            Diagnostic(
+                "LG060", f"{path} is no plan of this engine", hint="engine plan PLAYBOOK -i INVENTORY --out FILE makes one"
+            )
+        )
+    return found
+
+
+def is_plan(path: Path) -> bool:
+    """Whether the file is a saved plan rather than a playbook."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b"{" and b'"lastgood.plan/' in path.read_bytes()
+    except OSError:
+        return False
+
+
+def dump(document: Json) -> str:
+    """A plan as the text that is saved."""
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

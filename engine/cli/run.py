@@ -1,0 +1,165 @@
+"""`engine run`: a playbook or a saved plan, from trigger to report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.diagnostics import Diagnostic, EngineError, Exit
+
+GOOD_FOR = 1800.0
+
+
+@click.command(epilog="Reference: docs/reference/commands.md")
+@click.argument("playbook", type=click.Path(path_type=Path))
+@click.option("-i", "--inventory", "inventories", multiple=True, help="A folder, file or executable; several are merged.")
+@click.option(
+    "-e",
+    "--extra-vars",
+    "extra",
+    multiple=True,
+    help="name=text, {json} or @file. `-e to=1.3.2` names the version to go back to.",
+)
+@click.option("-l", "--limit", default="", help="Only these of the playbook's hosts (a pattern).")
+@click.option("-t", "--tags", default="", help="Only steps with one of these tags (evidence is always kept).")
+@click.option("--skip-tags", default="", help="Not the steps with one of these tags.")
+@click.option("--check", is_flag=True, help="Walk the whole path without changing anything.")
+@click.option("--diff", is_flag=True, help="Print each change as before -> after.")
+@click.option("--step", "one_by_one", is_flag=True, help="Ask before every step of execution.")
+@click.option("--until", default="", help="Stop after this step.")
+@click.option("--if-triggered", is_flag=True, help="Do nothing where the trigger does not hold.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for keys: end with exit 5; engine resume goes on.")
+@click.option("--forks", default=256, show_default=True, type=click.IntRange(1, 1024), help="Hosts side by side.")
+@click.option("--as", "requester", default=None, help="Who asks for this run (default: the login name).")
+@click.option(
+    "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="An SSH key file for keys given on this terminal."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
+@click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
+@click.pass_context
+def command(context: click.Context, playbook: Path, inventories: tuple[str, ...], check: bool, **said: Any) -> int:
+    """Run a playbook, or exactly what a saved plan says.
+
+    \b
+    engine run playbooks/fraud.yml -i inventories/production
+    engine run playbooks/fraud.yml -i inventories/production -e to=1.3.2 --check --diff
+    """
+    from engine import __version__, plan
+    from engine.cli import opening, running
+    from engine.runner import Run
+    from engine.step import Site
+
+    who = opening.requester(said["requester"])
+    saved = opening.stored(playbook) if opening.is_plan(playbook) else None
+    if saved is not None:
+        folder = Path(saved["shown"]).parent
+        modules = opening.catalog(Path(saved["shown"]))
+        ready = opening.Opened(_current(saved, plan.load(saved, modules)), modules, None)
+    else:
+        folder = playbook.parent
+        options = plan.Options(opening.extra(said["extra"]), said["limit"], _words(said["tags"]), _words(said["skip_tags"]))
+        ready = opening.opened(playbook, inventories, options, who)
+    store = running.store(context)
+    if saved is not None:
+        _once(store, saved)
+    site: Site = running.site(ready, store, "", folder, who, check)
+    site.started = site.now()
+    if saved is not None or (ready.plan.playbook.authority.mode != "automatic" and not check):
+        site.plan, site.approved = _previewed(site, saved, said["forks"])
+    document = site.plan.document()
+    body = {
+        "plan": document, "digest": site.plan.digest, "playbook": document["shown"], "name": site.plan.playbook.name,
+        "strategy": site.plan.playbook.strategy, "requester": who, "hosts": [row.name for row in site.plan.hosts],
+        "batches": [list(batch) for batch in site.plan.batches], "options": document["options"], "check": check, "engine": __version__,
+        "base": str(site.base), "inventories": [str(Path(one).resolve()) for one in inventories], "from_plan": saved is not None,
+    }  # fmt: skip
+    with running.shown(store, said["as_json"], said["json_into"]) as view:
+        site.run = run_id = store.start(body)
+        store.lock(run_id, (row.name for row in site.plan.hosts), site.plan.playbook.name)
+        try:
+            hopes = running.wishes(
+                store, run_id, view, not said["no_wait"], said["keys"], if_triggered=said["if_triggered"], forks=said["forks"],
+                until=said["until"], confirm=_confirm(view) if said["one_by_one"] else None,
+            )  # fmt: skip
+            if said["diff"]:
+                store.listeners.append(running.differ(view))
+            code = running.carried_out(Run(site, hopes), view)
+        finally:
+            store.unlock(run_id)
+    return running.finished(store, run_id, code, said["as_json"])
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _confirm(view: Any) -> Any:
+    def confirm(host: str, step: str) -> bool:
+        with view.paused():
+            return bool(click.confirm(f"{host}: {step}?", default=False, err=True))
+
+    return confirm
+
+
+def _current(saved: dict[str, Any], made: Any) -> Any:
+    """Refuses a plan that has lapsed, or whose playbook was edited since."""
+    age = time.time() - saved["preview"]["at"]
+    if age > GOOD_FOR:
+        raise EngineError(
+            Diagnostic(
+                "LG062",
+                f"the plan is {age / 60:.0f} min old; it was good for {GOOD_FOR / 60:.0f}",
+                hint="engine plan makes a new one",
+            ),
+            Exit.STALE,
+        )
+    folder = Path(saved["shown"]).parent
+    moved = [
+        name
+        for name, text in saved["texts"].items()
+        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != text
+    ]
+    if moved:
+        raise EngineError(
+            [
+                Diagnostic(
+                    "LG061", f"{folder / name} is not what it was when the plan was made", hint="engine plan makes a new one"
+                )
+                for name in moved
+            ],
+            Exit.STALE,
+        )
+    return made
+
+
+def _once(store: Any, saved: dict[str, Any]) -> None:
+    """A plan is used once."""
+    for first, _ in store.runs():
+        if first.body.get("from_plan") and first.body["digest"] == saved["digest"]:
+            raise EngineError(
+                Diagnostic(
+                    "LG063", f"this plan was used by {first.run}", hint=f"engine resume {first.run}, or make a new plan"
+                ),
+                Exit.STALE,
+            )
+
+
+def _previewed(site: Any, saved: dict[str, Any] | None, forks: int) -> tuple[Any, dict[tuple[str, str], Any]]:
+    """The plan with what it would change now. For a saved plan: the saved one, if nothing has moved since (else exit 7)."""
+    from dataclasses import replace
+
+    from engine import preview
+
+    now = preview.made(site, forks)
+    if saved is not None:
+        moved = preview.moved(saved["preview"]["changes"], now["changes"])
+        if moved:
+            raise EngineError(
+                [Diagnostic("LG064", text, hint="engine plan shows how it is now; nothing was changed") for text in moved],
+                Exit.STALE,
+            )
+        now = saved["preview"]
+    return replace(site.plan, preview=now), {(row["host"], row["step"]): row for row in now["changes"]}

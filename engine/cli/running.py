@@ -1,0 +1,199 @@
+"""What `run`, `resume` and `undo` share: the live view, Ctrl-C, the prompt for a key, the recap and the report at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from engine import journal, live, screen, story
+from engine import look as looks
+from engine.diagnostics import Exit
+from engine.journal import Entry, Journal
+from engine.runner import Run, Wishes
+from engine.step import Site
+from modules._wire import Wire
+from modules.contract import Json
+
+
+def site(opened: Any, store: Journal, run: str, base: Path, requester: str, check: bool = False) -> Site:
+    """The site of a run: plan, catalog, journal and the real wire."""
+    return Site(
+        plan=opened.plan,
+        catalog=opened.catalog,
+        journal=store,
+        run=run,
+        wire=Wire(),
+        base=base.resolve(),
+        requester=requester,
+        check=check,
+    )
+
+
+@contextmanager
+def shown(store: Journal, as_json: bool, into: Path | None) -> Iterator[live.View]:
+    """The run on the screen while it goes on: people's view on standard error, JSON lines on standard output or in a file."""
+    view = live.view(sys.stderr)
+    sinks: list[IO[str]] = [sys.stdout] if as_json else []
+    opened = into.open("w", encoding="utf-8") if into else None
+    sinks += [opened] if opened else []
+    if sinks:
+        from engine import report
+
+        for sink in sinks:
+            sink.write(report.json_head() + "\n")
+
+        def write(entry: Entry) -> None:
+            if entry.seq:
+                line = report.json_line(entry)
+                for sink in sinks:
+                    sink.write(line + "\n")
+                    sink.flush()
+
+        store.listeners.append(write)
+    store.listeners.append(view.add)
+    try:
+        with view:
+            yield view
+    finally:
+        store.listeners.remove(view.add)
+        if opened:
+            opened.close()
+
+
+def carried_out(run: Run, view: live.View) -> Exit:
+    """Runs to the end with Ctrl-C understood: once stops at the next safe point, twice stops now."""
+    pressed = 0
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        nonlocal pressed
+        pressed += 1
+        if pressed > 1:
+            view.close()
+            os.write(
+                2, f"\nstopped now. Nothing is lost: the journal has every step.   next: engine resume {run.id}\n".encode()
+            )
+            os._exit(int(Exit.INTERRUPTED))
+        view.write(
+            f"stopping at the next safe point: steps under way are finished, none is begun. Ctrl-C again stops now. Then: engine resume {run.id}"
+        )
+        run.stop("interrupted")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return run.go()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exit:
+    """Writes the report and prints the recap. Returns the exit code."""
+    told = story.tell(store.entries(run))
+    path = None
+    look = looks.style(sys.stderr)
+    click.echo(screen.recap(told, look, str(path) if path else ""), err=True, nl=False)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "kind": "recap",
+                    "run": run,
+                    "exit": int(code),
+                    "outcome": told.outcome,
+                    "report": str(path) if path else None,
+                }
+            )
+        )
+    return code
+
+
+def written(store: Journal, told: story.Story) -> Path:
+    """The report's three forms in the run's own folder; returns the HTML's path."""
+    from engine import report
+
+    folder = store.files(told.run)
+    for name, text in (("html", report.html(told)), ("md", report.markdown(told)), ("json", report.json_document(told))):
+        path = folder / f"report.{name}"
+        path.write_text(text, "utf-8")
+    return folder / "report.html"
+
+
+def prompter(
+    store: Journal, run: str, view: live.View, keys: tuple[Path, ...]
+) -> Callable[[Mapping[str, Json]], None] | None:
+    """On a terminal: a person may give or refuse a key here while the run waits. None where nobody can be asked."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    from engine.cli import approve
+
+    asked: list[float] = []
+
+    def poll(_request: Mapping[str, Json]) -> None:
+        if not asked:
+            asked.append(time.time())
+            view.write(f"Give a key here: type approve or reject, then Enter.  Elsewhere: engine approve {run}")
+        ready, _, _ = select.select([sys.stdin], [], [], 0)
+        if not ready:
+            return
+        word = sys.stdin.readline().strip().lower()
+        if word in ("approve", "reject"):
+            with view.paused():
+                approve.give(store, run, word, keys, None, None, None)
+
+    return poll
+
+
+def differ(view: live.View) -> Callable[[Entry], None]:
+    """--diff: every change as before -> after, when it is about to be made or would be."""
+
+    def tell(entry: Entry) -> None:
+        change = entry.body.get("change") if entry.kind in ("step.intent", "step.outcome") else None
+        would = entry.kind == "step.outcome" and entry.body["outcome"] == "skipped"
+        if change and "before" in change and (entry.kind == "step.intent" or would):
+            view.write(f"{entry.host} {entry.step}\n{screen.diff_text(change)}")
+
+    return tell
+
+
+def wishes(store: Journal, run: str, view: live.View, wait: bool, keys: tuple[Path, ...] = (), **more: Any) -> Wishes:
+    """The run's wishes with the prompt of this terminal."""
+    return Wishes(wait=wait, poll=prompter(store, run, view, keys) if wait else None, **more)
+
+
+def store(context: click.Context, must_exist: bool = False) -> Journal:
+    """The journal of this folder, or of --state."""
+    folder: Path = context.obj["state"]
+    if must_exist and not journal.exists(folder):
+        from engine.diagnostics import Diagnostic, EngineError
+
+        raise EngineError(
+            Diagnostic(
+                "LG081",
+                f"there are no runs in {folder}",
+                hint="runs are kept in .lastgood of the folder they were started in; or name it with --state",
+            ),
+            Exit.USAGE,
+        )
+    return Journal(folder)
+
+
+def known(store: Journal, run: str | None) -> str:
+    """The id of a run that is there; without one, the newest. Raises EngineError (exit 2)."""
+    from engine.diagnostics import Diagnostic, EngineError, did_you_mean
+
+    names = [first.run for first, _ in store.runs()]
+    if run is None and names:
+        return names[-1]
+    if run is None or run.upper() not in names:
+        hint = did_you_mean((run or "").upper(), names, "engine runs lists them")
+        raise EngineError(Diagnostic("LG081", f"no run {run}" if run else "there are no runs yet", hint=hint), Exit.USAGE)
+    return run.upper()

@@ -1,0 +1,145 @@
+"""The outbox: messages about a run, queued in the journal with the event that they tell of, delivered at least once.
+
+In: events of a run. Out: entries `message.queued`, `message.sent`, `message.failed`. A message never blocks the run and is
+always sent under the same key, so that a receiver can tell a repeat from news.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from engine import template
+from engine.diagnostics import EngineError
+from engine.journal import Entry
+from engine.plan import HostRow
+from engine.step import Site
+from modules.contract import Json, ModuleError, diff
+
+TICK = 0.1
+TRIES = 5
+#: Seconds that the end of a run waits for messages that are still on their way.
+LAST = 30.0
+
+
+class Outbox:
+    """The messages of one run. `registers` gives what is registered, for messages of a run with one host."""
+
+    def __init__(self, site: Site, registers: Callable[[], Mapping[str, Json]]) -> None:
+        self.site, self.registers = site, registers
+        self.messages: dict[str, dict[str, Json]] = {}
+        self.settled: set[str] = set()
+        self._tries: dict[str, tuple[int, float]] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._relay, daemon=True)
+
+    def start(self) -> None:
+        if self.site.plan.playbook.section("communications"):
+            self._thread.start()
+
+    def event(self, name: str) -> None:
+        """Queues a message for every step of communications that waits for this event."""
+        if self.site.check:
+            return
+        for one in self.site.plan.playbook.section("communications"):
+            key = hashlib.sha256(f"{self.site.run}\n{one.id}\n{name}".encode()).hexdigest()[:32]
+            if name in one.on and key not in self.messages:
+                body = {"step": one.id, "event": name, "key": key}
+                self.site.journal.append(self.site.run, "message.queued", body, "", one.id)
+                self.messages[key] = body
+
+    def restore(self, entry: Entry) -> None:
+        """Takes over what an earlier attempt has queued or sent."""
+        if entry.kind == "message.queued":
+            self.messages[entry.body["key"]] = entry.body
+        elif entry.kind == "message.sent":
+            self.settled.add(entry.body["key"])
+
+    def close(self) -> None:
+        """Waits, within bounds, for what is still on its way. What could not be delivered is in the record."""
+        until = time.monotonic() + LAST
+        while set(self.messages) - self.settled and time.monotonic() < until and self._thread.is_alive():
+            time.sleep(TICK / 4)
+        self._closing.set()
+
+    def _relay(self) -> None:
+        while not self._closing.wait(TICK):
+            for key, body in list(self.messages.items()):
+                attempt, due = self._tries.get(key, (0, 0.0))
+                if key in self.settled or time.monotonic() < due:
+                    continue
+                try:
+                    self._deliver(body)
+                    self.settled.add(key)
+                except ModuleError as error:
+                    self._tries[key] = (attempt + 1, time.monotonic() + 2.0**attempt / 2)
+                    why = {
+                        "key": key,
+                        "event": body["event"],
+                        "attempt": attempt + 1,
+                        "why": self.site.secrets.scrub(error.message),
+                    }
+                    self.site.journal.append(self.site.run, "message.failed", why, "", body["step"])
+                    if attempt + 1 >= TRIES:
+                        self.settled.add(key)
+                except EngineError:
+                    return  # the journal is broken: the run itself says so
+
+    def _deliver(self, body: Mapping[str, Json]) -> None:
+        site, started = self.site, time.monotonic()
+        one = next(s for s in site.plan.playbook.section("communications") if s.id == body["step"])
+        alone = len(site.plan.hosts) == 1
+        row = site.plan.hosts[0] if alone else HostRow("", (), _common(site.plan.hosts))
+        entry = site.catalog.get(one.module)
+        sent = {"key": body["key"], "event": body["event"]}
+        try:
+            fixed = site.fixed(row if alone else None, self.registers() if alone else {})
+            fixed["run"] = {**fixed["run"], "event": body["event"], **summarise(site.journal.entries(site.run))}
+            names = template.resolve(
+                {**row.vars, **site.plan.playbook.vars, **one.vars}, site.wanted(one), fixed, row.outside
+            )
+            if not all(template.decide(text, names) for text in one.when):
+                site.journal.append(site.run, "message.sent", {**sent, "seconds": 0.0, "skipped": True}, "", one.id)
+                return
+            params = site.params(one, names)
+        except template.Fault as fault:
+            raise ModuleError(f"{one.place()}: {fault.message}", fault.hint) from None
+        ctx = site.context(one, None, one.id, names, time.monotonic() + one.timeout, 1)
+        ctx = replace(ctx, key=str(body["key"]), stop=threading.Event())
+        change = diff(entry.module.read(params, ctx), entry.module.desired(params))
+        if change and entry.has("apply"):
+            entry.call("apply", params, change, ctx)
+        site.journal.append(site.run, "message.sent", {**sent, "seconds": round(time.monotonic() - started, 3)}, "", one.id)
+
+
+def _common(rows: Iterable[HostRow]) -> dict[str, Json]:
+    """The variables that are the same on every host: what a message about the whole run may mention."""
+    found: dict[str, Json] | None = None
+    for row in rows:
+        found = (
+            dict(row.vars) if found is None else {k: v for k, v in found.items() if row.vars.get(k) == v and k in row.vars}
+        )
+    return found or {}
+
+
+def summarise(entries: Iterable[Entry]) -> dict[str, Json]:
+    """What a message may say of the run so far: `summary`, `outcome`, counts."""
+    counts: dict[str, int] = {}
+    outcome, name, changes = "running", "", []
+    for entry in entries:
+        if entry.kind == "run.started":
+            name = entry.body["name"]
+        elif entry.kind == "step.outcome" and "[" not in entry.step:
+            counts[entry.body["outcome"]] = counts.get(entry.body["outcome"], 0) + 1
+            change = entry.body["change"]
+            if change and entry.body["outcome"] == "changed" and "version" in (change.get("after") or {}):
+                changes.append(f"{entry.host} {(change['before'] or {}).get('version')} -> {change['after']['version']}")
+        elif entry.kind == "run.ended":
+            outcome = entry.body["outcome"]
+        elif entry.kind in ("key.asked", "authority.settled"):
+            outcome = "waiting" if entry.kind == "key.asked" else "running"
+    said = f"{name}: {outcome}" + (f" ({'; '.join(dict.fromkeys(changes))})" if changes and len(changes) < 6 else "")
+    return {"summary": said, "outcome": outcome, "counts": counts}

@@ -1,0 +1,554 @@
+"""One step on one host: render, read, compare, journal the intent, apply, read again, journal the outcome.
+
+In: a step, the host's names, what the journal says of an attempt that was cut short. Out: a `Settled`. It decides nothing
+about other steps; the check mode is this room not opening the door to `apply`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engine import canon, source, template
+from engine.diagnostics import Diagnostic, printable
+from engine.journal import Journal
+from engine.plan import HostRow, Plan, mentioned
+from engine.playbook import SECTIONS, Step
+from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, Wire, compared, diff
+
+GOOD = frozenset({"unchanged", "changed", "skipped", "waived"})
+#: Seconds that the second reading may take when the step's own time is used up: without it nobody knows what was done.
+GRACE = 15.0
+LONGEST_DELAY = 60.0
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How a step ended. `registered` is what later steps see; `change` is what was, or would be, changed."""
+
+    outcome: str
+    why: str = ""
+    hint: str = ""
+    reading: State | None = None
+    change: Change | None = None
+    registered: Json = None
+    started: float = 0.0
+    seconds: float = 0.0
+    attempts: int = 1
+
+    @property
+    def good(self) -> bool:
+        return self.outcome in GOOD
+
+
+@dataclass
+class Site:
+    """What the steps of one run share. `unsettled` maps (host, step) to the intent that has no outcome; `approved` to the
+    preview that keys were given for; `excluded` lists, for each host, versions that failed in this run."""
+
+    plan: Plan
+    catalog: Any
+    journal: Journal
+    run: str
+    wire: Wire
+    base: Path
+    requester: str = ""
+    check: bool = False
+    now: Callable[[], float] = time.time
+    stop: threading.Event = field(default_factory=threading.Event)
+    unsettled: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
+    approved: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    excluded: dict[str, dict[str, str]] = field(default_factory=dict)
+    started: float = 0.0
+    trigger: Json = None
+    shapes: dict[str, source.Shape] = field(default_factory=dict)
+    _mentions: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.secrets = template.Secrets(self.base)
+
+    def fixed(self, row: HostRow | None, registers: Mapping[str, Json]) -> dict[str, Json]:
+        """The names that are no variables: built-in ones, what is registered, -e."""
+        plan = self.plan
+        names: dict[str, Json] = {
+            "secret": self.secrets,
+            "groups": plan.groups,
+            "run": {
+                "id": self.run,
+                "started": self.started,
+                "requester": self.requester,
+                "name": plan.playbook.name,
+                "digest": plan.digest,
+            },
+            "trigger": self.trigger,
+            **plan.options.extra,
+            **registers,
+        }
+        if row is not None:
+            names |= {"inventory_hostname": row.name, "group_names": list(row.groups)}
+        if plan.groups:
+            names["hostvars"] = {other.name: dict(other.vars) for other in plan.hosts}
+        return names
+
+    def names(
+        self, step: Step, row: HostRow | None, registers: Mapping[str, Json], more: Mapping[str, Json]
+    ) -> Mapping[str, Json]:
+        """Everything that the step may mention on this host. Raises template.Fault."""
+        fixed = self.fixed(row, registers)
+        fixed.update(more)
+        raw = {**(row.vars if row else {}), **self.plan.playbook.vars, **step.vars}
+        for name in self.plan.options.extra:
+            raw.pop(name, None)
+        if "to" in self.plan.options.extra:
+            raw.pop("to", None)
+        return template.resolve(raw, self.wanted(step), fixed, row.outside if row else frozenset())
+
+    def wanted(self, step: Step) -> frozenset[str]:
+        found = self._mentions.get(step.id)
+        if found is None:
+            found = self._mentions[step.id] = mentioned(step) | self._expression_names(step)
+        return found
+
+    def _expression_names(self, step: Step) -> frozenset[str]:
+        entry = self.catalog.get(step.module)
+        properties = entry.schema.get("properties", {})
+        found: set[str] = set()
+        for name, value in (step.params if isinstance(step.params, dict) else {}).items():
+            if properties.get(name, {}).get("format") == "expression" and isinstance(value, str):
+                found |= template.expression(value).names
+        return frozenset(found)
+
+    def params(self, step: Step, names: Mapping[str, Json]) -> dict[str, Json]:
+        """The step's parameters, rendered now and checked again. Raises template.Fault or ModuleError with the place."""
+        entry = self.catalog.get(step.module)
+        properties = entry.schema.get("properties", {})
+        found: dict[str, Json] = {}
+        rendered = False
+        for name, value in step.params.items():
+            if properties.get(name, {}).get("format") == "expression":
+                found[name] = value
+                continue
+            try:
+                found[name] = made = template.render(value, names)
+            except template.Fault as fault:
+                raise Misplaced(fault, step, name) from None
+            rendered = rendered or made is not value
+        if step.module == "last_good":
+            asked = self.plan.options.extra.get("to")
+            if asked is not None:
+                found.setdefault("to", asked)
+        if rendered:
+            shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
+            problems = shape.problems(self.secrets.scrub(found))
+            if problems:
+                where = problems[0].absolute_path[0] if problems[0].absolute_path else ""
+                place = step.place(step.module, *([where] if where else []))
+                raise ModuleError(
+                    f"{place}: `{where or step.module}` after rendering: {printable(problems[0].message, 160)}",
+                    "correct the value",
+                )
+        return found
+
+    def context(
+        self, step: Step, row: HostRow | None, item_id: str, names: Mapping[str, Json], deadline: float, generation: int
+    ) -> Context:
+        host = row.name if row else ""
+        key = canon.text_digest(f"{self.run}\n{host}\n{item_id}\n{generation}".encode())[7:39]
+
+        def test(text: str, more: Mapping[str, Json]) -> bool:
+            try:
+                return template.decide(text, {**names, **more})
+            except template.Fault as fault:
+                raise ModuleError(f"{step.place()}: {fault.message}", fault.hint) from None
+
+        def history(module: str, params: Mapping[str, Json]) -> list[dict[str, Json]]:
+            entry = self.catalog.get(module)
+            if entry is None or not entry.has("history"):
+                raise ModuleError(
+                    f"`{module}` is no module that keeps a history", "registries do, for example directory.current"
+                )
+            ctx = self.context(step, row, item_id, names, deadline, generation)
+            found: list[dict[str, Json]] = entry.call("history", params, ctx)
+            left = self.excluded.get(host, {})
+            return [{**one, "excluded": left[one["version"]]} if one["version"] in left else one for one in found]
+
+        return Context(
+            host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=self.journal.files(self.run) / "evidence" / (host or "_run"),
+            wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(names), stop=self.stop,
+        )  # fmt: skip
+
+    def _destinations(self, names: Mapping[str, Json]) -> Mapping[str, Json]:
+        if not self.plan.destinations:
+            return {}
+        return {name: template.render(value, {"secret": self.secrets}) for name, value in self.plan.destinations.items()}
+
+
+class Misplaced(ModuleError):
+    """A template's fault at run time, with its place."""
+
+    def __init__(self, fault: template.Fault, step: Step, *below: str) -> None:
+        place = step.place(*((step.module, *below) if below else ()))
+        super().__init__(f"{place}: {fault.message}", fault.hint)
+
+
+@dataclass(frozen=True)
+class Drifted(Exception):
+    """What is about to be changed is not what was approved."""
+
+    approved: Json
+    found: Json
+
+
+def perform(
+    site: Site,
+    step: Step,
+    row: HostRow | None,
+    registers: Mapping[str, Json],
+    generation: int = 1,
+    done: Mapping[str, Settled] | None = None,
+) -> Settled:
+    """Runs one step on one host (`row` None: once for the whole run) and journals its outcome. Raises Stopped.
+
+    `done` holds the loop items that an earlier attempt has settled.
+    """
+    started, clock = site.now(), time.monotonic()
+    host = row.name if row else ""
+    site.journal.announce(site.run, "step.started", {"module": step.module, "name": step.name}, host, step.id)
+    try:
+        settled = _with_keywords(site, step, row, registers, generation, done or {})
+    except template.Fault as fault:
+        error = Misplaced(fault, step)
+        settled = Settled("failed", error.message, error.hint)
+    settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
+    _record(site, step, host, step.id, settled, step.register)
+    site.unsettled.pop((host, step.id), None)
+    return settled
+
+
+def _with_keywords(
+    site: Site, step: Step, row: HostRow | None, registers: Mapping[str, Json], generation: int, done: Mapping[str, Settled]
+) -> Settled:
+    deadline = time.monotonic() + step.timeout
+    names = site.names(step, row, registers, {})
+    if step.loop is None:
+        skipped = _skipped(step, names)
+        return skipped or _tried(site, step, row, registers, step.id, {}, deadline, generation)
+    items = step.loop if isinstance(step.loop, list) else template.render(step.loop, names)
+    if not isinstance(items, list):
+        return Settled(
+            "failed",
+            f"{step.place('loop')}: the loop gave {printable(template.shown(items), 40)}, not a list",
+            "a loop goes over a list",
+        )
+    results: list[Settled] = []
+    for index, raw in enumerate(items):
+        item_id = f"{step.id}[{index}]"
+        earlier = done.get(item_id)
+        if earlier is None:
+            more = {"item": template.render(raw, names) if isinstance(step.loop, list) else raw}
+            earlier = _skipped(step, site.names(step, row, registers, more)) or _tried(
+                site, step, row, registers, item_id, more, deadline, generation
+            )
+            _record(site, step, row.name if row else "", item_id, replace(earlier, started=site.now()), None)
+        results.append(earlier)
+        if not earlier.good and step.on_failure != "continue":
+            break
+    return _together(results)
+
+
+def _together(results: list[Settled]) -> Settled:
+    """A loop's outcome: the first bad one, else changed if any item changed anything."""
+    registered = {
+        "results": [one.registered for one in results],
+        "changed": any(one.outcome == "changed" for one in results),
+    }
+    bad = next((one for one in results if not one.good), None)
+    if bad:
+        return replace(bad, registered=registered, why=f"item {results.index(bad)}: {bad.why}", change=None)
+    outcomes = {one.outcome for one in results}
+    outcome = "changed" if "changed" in outcomes else "unchanged" if "unchanged" in outcomes or not results else "skipped"
+    return Settled(
+        outcome,
+        f"{len(results)} items",
+        registered={**registered, "outcome": outcome},
+        attempts=sum(one.attempts for one in results) or 1,
+    )
+
+
+def _skipped(step: Step, names: Mapping[str, Json]) -> Settled | None:
+    for text in step.when:
+        if not template.decide(text, names):
+            why = f"`{text}` is false"
+            return Settled("skipped", why, registered={"changed": False, "outcome": "skipped", "why": why})
+    return None
+
+
+def _tried(
+    site: Site,
+    step: Step,
+    row: HostRow | None,
+    registers: Mapping[str, Json],
+    item_id: str,
+    more: Mapping[str, Json],
+    deadline: float,
+    generation: int,
+) -> Settled:
+    """The step with its retries and `until`. A wait that the stop of the run cuts short raises Stopped."""
+    delay, changed = step.delay, None
+    for attempt in range(1, step.retries + 2):
+        settled = _once(site, step, row, registers, item_id, more, deadline, generation, attempt)
+        if settled.outcome == "changed":
+            changed = settled.change
+        elif changed is not None and settled.outcome == "unchanged":
+            settled = replace(
+                settled,
+                outcome="changed",
+                change=changed,
+                registered={**settled.registered, "changed": True, "outcome": "changed"},
+            )
+        if settled.good and step.until is not None and not site.check:
+            own = {step.register: settled.registered} if step.register else {}
+            if not template.decide(step.until, site.names(step, row, {**registers, **own}, more)):
+                settled = replace(
+                    settled,
+                    outcome="failed",
+                    why=f"`{step.until}` does not hold yet",
+                    hint="raise `retries`, or look why it does not come true",
+                )
+        settled = replace(settled, attempts=attempt)
+        over = time.monotonic() + delay >= deadline
+        if settled.good or settled.outcome == "uncertain" or attempt > step.retries or over:
+            return settled
+        site.journal.announce(
+            site.run,
+            "step.waiting",
+            {"why": f"{settled.why}; try {attempt + 1} of {step.retries + 1}"},
+            row.name if row else "",
+            item_id,
+        )
+        if site.stop.wait(delay * random.uniform(0.75, 1.25)):  # noqa: S311 (jitter)
+            raise Stopped("stopped between two tries")
+        delay = min(delay * 2, LONGEST_DELAY)
+    raise AssertionError("the last attempt returns")
+
+
+def _once(
+    site: Site,
+    step: Step,
+    row: HostRow | None,
+    registers: Mapping[str, Json],
+    item_id: str,
+    more: Mapping[str, Json],
+    deadline: float,
+    generation: int,
+    attempt: int,
+) -> Settled:
+    names = site.names(step, row, registers, more)
+    try:
+        params = site.params(step, names)
+        ctx = site.context(step, row, item_id, names, deadline, generation)
+        return _settle(site, step, row, item_id, params, ctx, attempt)
+    except Stopped:
+        raise
+    except ModuleError as error:
+        return Settled(
+            error.outcome,
+            error.message,
+            error.hint,
+            registered={"changed": False, "outcome": error.outcome, "why": error.message},
+        )
+
+
+def _settle(
+    site: Site, step: Step, row: HostRow | None, item_id: str, params: dict[str, Json], ctx: Context, attempt: int
+) -> Settled:
+    entry, host = site.catalog.get(step.module), row.name if row else ""
+    before = guarded(lambda: entry.module.read(params, ctx))
+    wanted = guarded(lambda: entry.module.desired(params))
+    change = diff(before, wanted)
+    intent = site.unsettled.get((host, item_id))
+    if intent is not None and entry.has("apply"):
+        verdict = _after_crash(entry, params, change, intent, before)
+        if verdict is not None:
+            return verdict
+    if not change:
+        why = "a check that holds" if not entry.has("apply") else ""
+        return _result("unchanged", before, why=str((before or {}).get("_why", "")) or why if before else why)
+    if not entry.has("apply"):
+        return _not_met(step, before, change)
+    approved = site.approved.get((host, item_id))
+    if approved is not None:
+        _compare_with_approved(approved, change, host in site.touched)
+    if site.check:
+        return replace(
+            _result("skipped", before, change, f"check mode, would change {says(change)}"),
+            registered=register(before, True, "skipped"),
+        )
+    site.journal.append(
+        site.run, "step.intent",
+        {
+            "change": _kept(step, change.json()), "attempt": attempt, "key": ctx.key, "module": step.module,
+            "params": _kept(step, site.secrets.scrub(params)), "crash": entry.crash_class(params),
+        },
+        host, item_id,
+    )  # fmt: skip
+    site.touched.add(host)
+    return _apply(entry, step, params, change, before, ctx)
+
+
+def _after_crash(
+    entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
+) -> Settled | None:
+    """An intent without outcome is looked at before anything is done: done, not begun (then None), or nobody can tell."""
+    meant = Change.of(intent["change"]) if "before" in intent["change"] else None
+    if not change:
+        return replace(
+            _result("changed", before, meant, "found done: the run was cut off after the change"),
+            registered=register(before, True, "changed"),
+        )
+    if entry.crash_class(params) == "D":
+        return _result("uncertain", before, meant, "the run was cut off inside this step, and it cannot be read whether it was done",
+                       "look at the host; make it right by hand, then engine resume")  # fmt: skip
+    if meant is not None and change != meant:
+        return _result("uncertain", before, meant, f"the run was cut off inside this step; now it would change {says(change)}, then it was {says(meant)}",
+                       "find out who changed it; set it by hand to either, then engine resume")  # fmt: skip
+    return None
+
+
+def _apply(entry: Any, step: Step, params: dict[str, Json], change: Change, before: State | None, ctx: Context) -> Settled:
+    """The effect, and the second reading that alone says whether it worked."""
+    problem: ModuleError | None = None
+    try:
+        guarded(lambda: entry.call("apply", params, change, ctx))
+    except ModuleError as error:
+        problem = error
+    patient = replace(ctx, deadline=max(ctx.deadline, time.monotonic() + GRACE), stop=threading.Event())
+    try:
+        after = guarded(lambda: entry.module.read(params, patient))
+    except ModuleError as error:
+        said = f"{problem.message}; " if problem else ""
+        return _result(
+            "uncertain",
+            before,
+            change,
+            f"{said}then it could not be read what was done: {error.message}",
+            "engine resume looks again",
+        )
+    left = diff(after, guarded(lambda: entry.module.desired(params)))
+    if not left:
+        late = f"the reply was lost ({problem.message}), and the second reading shows it done" if problem else ""
+        return _result("changed", after, change, late)
+    if problem is None:
+        return _result("failed", after, change, f"the module reported no error, yet the second reading says {says(left)} is still to do",
+                       "the host accepted the request and did not do it: look at the host")  # fmt: skip
+    if entry.crash_class(params) == "D" and isinstance(problem, TimedOut):
+        return _result(
+            "uncertain", after, change, f"{problem.message}; it cannot be read whether it was done", "look at the host"
+        )
+    nothing = compared(after) == compared(before)
+    outcome = "failed" if isinstance(problem, Stopped) else problem.outcome
+    return _result(
+        outcome,
+        after,
+        change,
+        f"{problem.message}; {'nothing was changed' if nothing else 'part of it was changed'}",
+        problem.hint,
+    )
+
+
+def guarded(call: Callable[[], Any]) -> Any:
+    """A module's call: whatever goes wrong in it is a ModuleError, because a module may be anybody's."""
+    try:
+        return call()
+    except (ModuleError, template.Fault):
+        raise
+    except Exception as error:
+        raise ModuleError(
+            f"the module broke: {type(error).__name__}: {printable(str(error), 200)}",
+            "this is a mistake in the module: tell its author",
+        ) from error
+
+
+def _compare_with_approved(approved: Mapping[str, Json], change: Change, touched: bool) -> None:
+    """The wanted state must be the approved one; the state before too, until this run has changed something on the host."""
+    if approved["grade"] not in ("exact", "estimate") or approved["change"] is None:
+        return
+    now = [[key, before, after] for key, before, after in change]
+    same_after = {key: after for key, _, after in now} == {key: after for key, _, after in approved["change"]}
+    if not same_after or (not touched and approved["grade"] == "exact" and now != approved["change"]):
+        raise Drifted(approved["change"], now)
+
+
+def _not_met(step: Step, before: State | None, change: Change) -> Settled:
+    why = str((before or {}).get("_why", "")) or says(change)
+    if SECTIONS[step.section].remains == "noted":
+        return replace(_result("unchanged", before, why=f"does not hold: {why}"))
+    return _result("failed", before, why=why, hint="engine report shows the measurement")
+
+
+def _result(outcome: str, reading: State | None, change: Change | None = None, why: str = "", hint: str = "") -> Settled:
+    return Settled(outcome, why, hint, reading, change, register(reading, outcome == "changed", outcome))
+
+
+def register(reading: State | None, changed: bool, outcome: str) -> dict[str, Json]:
+    """What `register` publishes: the last reading, facts without their underscore, and how it ended."""
+    return {**{key.lstrip("_"): value for key, value in (reading or {}).items()}, "changed": changed, "outcome": outcome}
+
+
+def says(change: Change) -> str:
+    """A change in words: `version 2 -> 1`."""
+    if change.after is None:
+        return "that it is there"
+    return ", ".join(f"{key} {short(before)} -> {short(after)}" for key, before, after in change)
+
+
+def short(value: Json) -> str:
+    return "absent" if value is None else printable(template.shown(value), 60)
+
+
+def _kept(step: Step, value: Json) -> Json:
+    """What is recorded of parameters and results: with `no_log` the digest alone."""
+    return {"_digest": canon.digest(value)} if step.no_log else value
+
+
+def restored(body: Mapping[str, Json]) -> Settled:
+    """The `Settled` that an outcome's entry tells of."""
+    change = body.get("change")
+    registered = body.get("registered") or register(body["reading"] or {}, body["outcome"] == "changed", body["outcome"])
+    made = Change.of(change) if change and "before" in change else None
+    return Settled(
+        body["outcome"],
+        body["why"],
+        body["hint"],
+        body["reading"],
+        made,
+        registered,
+        body["started"],
+        body["seconds"],
+        body["attempts"],
+    )
+
+
+def _record(site: Site, step: Step, host: str, item_id: str, settled: Settled, publishes: str | None) -> None:
+    scrub = site.secrets.scrub
+    body = {
+        "outcome": settled.outcome, "module": step.module, "name": step.name,
+        "reading": _kept(step, scrub(settled.reading)) if settled.reading is not None else None,
+        "change": _kept(step, scrub(settled.change.json())) if settled.change else None,
+        "started": settled.started, "seconds": settled.seconds, "attempts": settled.attempts,
+        "why": scrub(settled.why), "hint": scrub(settled.hint), "register": publishes, "at": str(step.place()),
+    }  # fmt: skip
+    if publishes and settled.reading is None and not step.no_log:
+        body["registered"] = scrub(settled.registered)  # of a loop or a skip; elsewhere the reading says it
+    site.journal.append(site.run, "step.outcome", body, host, item_id)
+
+
+def problem(settled: Settled, step: Step) -> Diagnostic:
+    """A failed step as a diagnostic with its place in the playbook."""
+    return Diagnostic("LG090", f"{step.id} {settled.outcome}: {settled.why}", step.place(), hint=settled.hint)
