@@ -58,7 +58,7 @@ WITHOUT_FORM = [
     {"a": {None: 1}},
     b"bytes",
     {1, 2},
-    object(),
+    ValueError,
 ]
 
 JSON = st.recursive(
