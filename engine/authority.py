@@ -87,10 +87,8 @@ class Roster:
         return tuple(person for person in self.people if role in person.roles)
 
 
-def roster(document: source.Document | Json, path: str = "the plan's roster") -> Roster:
-    """The roster in `document`, or in the data that a plan kept of one. Raises EngineError with every mistake (LG110)."""
-    if not isinstance(document, source.Document):
-        document = source.parse(canon.dumps(document), path)
+def roster(document: source.Document) -> Roster:
+    """The roster in `document`. Raises EngineError with every mistake in it (LG110)."""
     if mistakes := form.people_mistakes(document):
         raise EngineError(mistakes)
     people = [
