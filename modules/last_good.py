@@ -78,7 +78,9 @@ class _Rules:
             yield f"is not older than {self.now}, which serves now"
         yield from _marked(candidate["tags"])
         if candidate["artifact"] in ("missing", "differs"):
-            yield candidate.get("why") or f"its artifact is {candidate['artifact']}"
+            yield candidate.get("why") or (
+                "its files differ" if candidate["artifact"] == "differs" else "its files are missing"
+            )
         if self.floor and made < self.floor:
             yield f"is under the floor {self.params['floor']}"
         if "max_age" in self.params and self.ctx.now() - made.timestamp() > seconds(self.params["max_age"]):

@@ -75,13 +75,29 @@ def manifest(registry: Path, version: str) -> dict[str, Json]:
         )
     try:
         with (folder / _MANIFEST).open("rb") as source:
-            found = json.loads(source.read(_MANIFEST_LIMIT))
-        _check(found, version)
+            text = source.read(_MANIFEST_LIMIT)
     except OSError as error:
         raise ModuleError(f"{version}: {_MANIFEST} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModuleError(f"{version}: {_MANIFEST} is damaged: {error}") from None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ModuleError(f"{version}: {_MANIFEST} is damaged: it is not JSON") from None
+    if why := _damage(found, version):
+        raise ModuleError(f"{version}: {_MANIFEST} is damaged: {why}")
     return {"by": "", "tags": {}, "metrics": {}, "lineage": {}, **found}
+
+
+def _damage(found: Json, version: str) -> str:
+    """Why this is not the manifest of that version; an empty text when it is."""
+    try:
+        _check(found, version)
+    except KeyError as error:
+        return f"it lacks {error}"
+    except (TypeError, AttributeError):
+        return "it is not shaped like a manifest"
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _check(found: Json, version: str) -> None:
@@ -186,10 +202,8 @@ def publish(
         "tags": dict(tags or {}),
         "metrics": dict(metrics or {}),
     }
-    try:
-        _check(text, version)
-    except ValueError as error:
-        raise ModuleError(f"{version} cannot be published: {error}") from None
+    if why := _damage(text, version):
+        raise ModuleError(f"{version} cannot be published: {why}")
     versions = path / "versions"
     aside = versions / f".{version}.{secrets.token_hex(6)}"
     with _disk.told(f"{version} cannot be published"):

@@ -46,10 +46,8 @@ def read(params: Params, ctx: Context) -> State | None:
     about = _about(path)
     if about is None:
         return {"stored": False, "_path": str(path)}
-    if about.get("key") != ctx.key:
-        raise ModuleError(
-            f"the evidence already holds {path.name}, kept by {about.get('step')}", "choose another name for `as`"
-        )
+    if about["key"] != ctx.key:
+        raise ModuleError(f"the evidence already holds {path.name}, kept by {about['step']}", "choose another name for `as`")
     if not path.is_file() or _disk.sha256(path) != about["sha256"]:
         why = f"{path.name} is not what was captured at {about['captured']}: its digest differs"
         return {"stored": False, "_path": str(path), "_why": why}
@@ -94,11 +92,14 @@ def _beside(path: Path) -> Path:
 def _about(path: Path) -> dict[str, Json] | None:
     """What lies beside the body; None when nothing does."""
     try:
-        return dict(json.loads(_beside(path).read_bytes()))
+        about: dict[str, Json] = json.loads(_beside(path).read_bytes())
+        if {"key", "step", "captured", "sha256"} <= about.keys():
+            return about
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ModuleError(f"{_beside(path).name} cannot be read: {error}", "the evidence was altered; look at it") from None
+    except (OSError, ValueError, AttributeError):
+        pass  # it is there and it is not ours: said below
+    raise ModuleError(f"{_beside(path).name} is damaged", "the evidence was altered; look at it")
 
 
 def _set_aside(path: Path) -> str:

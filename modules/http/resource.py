@@ -41,7 +41,7 @@ SCHEMA: dict[str, Json] = {
             "description": "Dotted path in the answer -> the value wanted; only these are compared and put back.",
         },
         "body": {
-            "description": "What is sent as JSON instead of the nested fields; a text `$path` stands for that field's value.",
+            "description": "What is sent as JSON instead of the nested fields; a text `$path` stands for the value there.",
         },
         "headers": {
             "type": "object",

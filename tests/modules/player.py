@@ -6,9 +6,11 @@ README.md lists the keys of a case.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from laws import valid
@@ -18,7 +20,7 @@ from modules.catalog import Catalog, Entry
 from modules.contract import Change, Context, ModuleError, diff
 
 KEYS = {"does", "params", "files", "links", "evidence", "wire", "answers", "history", "destinations", "now", "do", "given"}
-KEYS |= {"change", "state", "candidates", "error", "hint", "outcome", "left", "left_links", "seconds"}
+KEYS |= {"change", "state", "candidates", "error", "hint", "outcome", "invalid", "left", "left_links", "seconds"}
 
 
 def play(path: Path, tmp: Path, catalog: Catalog) -> None:
@@ -30,6 +32,10 @@ def play(path: Path, tmp: Path, catalog: Catalog) -> None:
     entry = catalog.get(path.parent.name)
     assert entry, f"there is no module {path.parent.name}"
     world, wire = _world(case, tmp)
+    if "invalid" in case:
+        with pytest.raises(jsonschema.ValidationError, match=re.escape(case["invalid"])):
+            valid(entry, world.params)
+        return
     valid(entry, world.params)
     if "error" in case:
         with pytest.raises(ModuleError) as caught:

@@ -109,7 +109,7 @@ def test_a_package_brings_modules_by_its_entry_point(tmp_path: Path, monkeypatch
 
 
 def test_what_can_be_undone_depends_on_the_params_only_where_the_module_says_so(tmp_path: Path) -> None:
-    """Without undo nothing can be undone, with it everything, with can_undo what it says; the crash class is B by default."""
+    """Without undo nothing can be undone, with it everything, with can_undo what it says; crash class B is the default."""
     undo = "def undo(params, change, ctx): pass\n"
     _put(tmp_path, "never.py")
     _put(tmp_path, "always.py", GOOD + undo)

@@ -46,9 +46,12 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def ask(expression: str, names: Mapping[str, Any]) -> bool:
-    """Decides a bare expression, as the engine does for a module: strict names, and the result must be a boolean."""
+    """Decides a bare expression, as the engine does for a module: strict names, a boolean result, else a ModuleError."""
     engine = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
-    answer = engine.compile_expression(expression, undefined_to_none=False)(**names)
+    try:
+        answer = engine.compile_expression(expression, undefined_to_none=False)(**names)
+    except jinja2.TemplateError as error:
+        raise ModuleError(str(error)) from None
     if not isinstance(answer, bool):
         raise ModuleError(f"`{expression}` gives {type(answer).__name__}, not true or false")
     return answer
@@ -266,9 +269,11 @@ class ScriptedWire:
 
     def connect(self, host: str, port: int, **_: Any) -> None:
         line = f"{host}:{port}"
+        if f"connect {line}" in self.answers:
+            return _raise(self.answers[f"connect {line}"], line)
         asked = self._next(f"connect {line}")
         assert asked.get("connect") == line, f"the case expects {asked}, the module connected to {line}"
-        _raise(asked.get("reply", {}), line)
+        return _raise(asked.get("reply", {}), line)
 
     def _next(self, asked: str) -> dict[str, Any]:
         assert self.script, f"the case expects no more calls, the module asked {asked}"
