@@ -22,6 +22,7 @@ SCHEMA: dict[str, Json] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["argv"],
+    "x-says": "a mapping with exactly one of `creates`, `unless` and `once`",
     "oneOf": [{"required": ["creates"]}, {"required": ["unless"]}, {"required": ["once"]}],
     "properties": {
         "argv": {

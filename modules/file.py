@@ -18,6 +18,7 @@ SCHEMA: dict[str, Json] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["path"],
+    "x-says": "a mapping with exactly one of `content`, `from` and `absent`",
     "oneOf": [{"required": ["content"]}, {"required": ["from"]}, {"required": ["absent"]}],
     "properties": {
         "path": {
@@ -40,11 +41,14 @@ SCHEMA: dict[str, Json] = {
         "mode": {
             "type": "string",
             "pattern": "^0[0-7]{3}$",
+            "x-says": "a quoted text of four octal digits such as '0644'",
             "description": "The permissions as a quoted text, like '0644'; without it they stay, and a new file gets 0644.",
         },
         "absent": {"const": True, "description": "The file is to be gone (Ansible's `state: absent`)."},
     },
-    "dependentSchemas": {"absent": {"not": {"required": ["mode"]}}},
+    "dependentSchemas": {
+        "absent": {"not": {"required": ["mode"]}, "x-says": "a mapping in which `absent` stands without `mode`"}
+    },
     "examples": [
         {"path": "/etc/scoring/threshold.json", "content": '{"threshold": 0.5}\n', "mode": "0644"},
         {"path": "serving/config.yml", "from": "known-good/config.yml"},

@@ -12,11 +12,12 @@ from modules.contract import Context, Json, ModuleError, Params, State, TimedOut
 SCHEMA: dict[str, Json] = {
     "type": "object",
     "additionalProperties": False,
+    "x-says": "a mapping with exactly one of `for`, `port` and `until_url`",
     "oneOf": [{"required": ["for"]}, {"required": ["port"]}, {"required": ["until_url"]}],
     "dependentSchemas": {
         "host": {"required": ["port"]},
         "headers": {"required": ["until_url"]},
-        "every": {"not": {"required": ["for"]}},
+        "for": {"not": {"required": ["every"]}, "x-says": "a mapping in which `for` stands without `every`"},
     },
     "properties": {
         "for": {"type": "string", "format": "duration", "description": "How long to wait, whatever happens, like 30s."},

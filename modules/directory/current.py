@@ -28,6 +28,7 @@ SCHEMA: dict[str, Json] = {
             "type": "string",
             "format": "version",
             "pattern": _client.PATTERN,
+            "x-says": "a version's own name: letters, digits and . _ + - (64 at most), and not `latest` or `current`",
             "description": "The version that is to serve: a folder's name in `versions/`, never a moving one like `latest`.",
         },
     },

@@ -24,6 +24,7 @@ SCHEMA: dict[str, Json] = {
         "as": {
             "type": "string",
             "pattern": r"^(?!.*\.about\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+            "x-says": "a file's name of letters, digits and . _ - (64 at most)",
             "description": "The file's name among the evidence: letters, digits and . _ - (64 at most).",
         },
         "headers": {

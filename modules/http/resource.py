@@ -15,8 +15,14 @@ SCHEMA: dict[str, Json] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["url"],
+    "x-says": "a mapping with exactly one of `fields` and `absent`",
     "oneOf": [{"required": ["fields"]}, {"required": ["absent"]}],
-    "dependentSchemas": {"absent": {"not": {"anyOf": [{"required": ["body"]}, {"required": ["method"]}]}}},
+    "dependentSchemas": {
+        "absent": {
+            "not": {"anyOf": [{"required": ["body"]}, {"required": ["method"]}]},
+            "x-says": "a mapping in which `absent` stands without `body` and `method`",
+        }
+    },
     "properties": {
         "url": {
             "type": "string",
@@ -37,7 +43,7 @@ SCHEMA: dict[str, Json] = {
         "fields": {
             "type": "object",
             "minProperties": 1,
-            "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"},
+            "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$", "x-says": "dotted paths such as weights.canary"},
             "description": "Dotted path in the answer -> the value wanted; only these are compared and put back.",
         },
         "body": {

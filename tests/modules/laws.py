@@ -54,6 +54,14 @@ def formats_are_known(entry: Entry) -> None:
                 assert prop.get("x-names"), f"{path}.{name} is an expression without `x-names`"
 
 
+def refusals_are_in_plain_words(entry: Entry) -> None:
+    """A `pattern`, a `not`, and a choice between anything but types has `x-says`: what is wanted, in words for people."""
+    for path, part in _parts({key: value for key, value in entry.schema.items() if key != "examples"}):
+        options = [*part.get("oneOf", ()), *part.get("anyOf", ())]
+        if isinstance(part.get("pattern"), str) or "not" in part or any("type" not in option for option in options):
+            assert "x-says" in part, f"{path} can refuse a value and has no `x-says`"
+
+
 def examples_validate(entry: Entry) -> None:
     """SCHEMA carries at least one example, and every example is valid by it, its formats included."""
     examples = entry.schema.get("examples")
@@ -208,6 +216,7 @@ PAPER: tuple[Callable[[Entry], None], ...] = (
     schema_is_valid_and_closed,
     every_property_is_described,
     formats_are_known,
+    refusals_are_in_plain_words,
     examples_validate,
     title_is_a_sentence,
     words_are_known,
@@ -245,6 +254,18 @@ def _objects(schema: dict[str, Any], path: str = "params") -> Iterator[tuple[str
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             yield from _objects(schema[key], f"{path}[]")
+
+
+def _parts(schema: Any, path: str = "params") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping inside a schema with its path, without what stands below a `not`."""
+    if isinstance(schema, dict):
+        yield path, schema
+        for key, value in schema.items():
+            if key != "not":
+                yield from _parts(value, f"{path}.{key}")
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _parts(value, f"{path}[]")
 
 
 def _all(world: World) -> Any:

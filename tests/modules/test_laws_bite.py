@@ -150,6 +150,7 @@ PLANTED = {
     "half a description": (("every_property_is_described", "without a full stop"), ("in percent.", "in percent")),
     "an unknown format": (("formats_are_known", "unknown format"), ('"format": "url"', '"format": "address"')),
     "an expression about nothing": (("formats_are_known", "x-names"), ('"format": "url"', '"format": "expression"')),
+    "a pattern alone": (("refusals_are_in_plain_words", "has no `x-says`"), ('"format": "url"', '"pattern": "^http"')),
     "a bad example": (("examples_validate", "is not of type"), ('fraud", "canary": 0}', 'fraud", "canary": "none"}')),
     "no example": (("examples_validate", "no examples"), ('"examples"', '"$comment"')),
     "a title of two sentences": (("title_is_a_sentence", "more than one"), (TITLE, "It sets. It reads.")),
