@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from engine import template
+from engine.check import HostRow
 from engine.diagnostics import EngineError
 from engine.journal import Entry
-from engine.plan import HostRow
 from engine.step import Site
 from modules.contract import Json, ModuleError, diff
 

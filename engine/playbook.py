@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine import source
+from engine import source, template
 from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, nearest, printable
 from engine.source import Document, Keys
 from modules.contract import Json, fraction, seconds
@@ -81,6 +81,12 @@ class Step:
         """Where the step, or a part of it, stands."""
         return self.document.place((*self.keys, *below), key)
 
+    @cached_property
+    def mentions(self) -> frozenset[str]:
+        """Every name that the step's parameters and keywords mention."""
+        bare = [template.mentioned(text, bare=True) for text in (*self.when, *((self.until,) if self.until else ()))]
+        return frozenset().union(*bare, *(template.mentioned(value) for value in (self.params, self.loop, dict(self.vars))))
+
     @property
     def short(self) -> str:
         """The id without its section: what `needs` and people use."""
@@ -130,9 +136,11 @@ class Playbook:
     owner: str = ""
 
     def section(self, name: str) -> tuple[Step, ...]:
+        """The steps of a section, in order."""
         return tuple(step for step in self.steps if step.section == name)
 
     def has(self, section: str) -> bool:
+        """Whether the section is written, empty or not."""
         return isinstance(self.document.data, dict) and section in self.document.data
 
 
@@ -213,6 +221,7 @@ class _Reader:
         self.steps: list[Step] = []
         self.blocks: dict[str, Block] = {}
         self.ids: dict[str, Place] = {}
+        self.folded: dict[str, str] = {}
 
     def playbook(self) -> Playbook | None:
         data = self.document.data
@@ -406,7 +415,7 @@ class _Reader:
         own = {key: value for key, value in entry.items() if key != module}
         wrong = _shapes()["step"].problems(own)
         if wrong:
-            trimmed = Document(document.path, {"step": own}, document.text, _shifted(document, at, own))
+            trimmed = Document(document.path, {"step": own}, document.text, _shifted(document, at))
             self.found.extend(source.validate(trimmed, _shapes()["step"], ("step",)))
         if module is None or not isinstance(entry.get("name"), str):
             return
@@ -482,9 +491,7 @@ class _Reader:
         return named[0]
 
     def _id(self, section: str, short: str, place: Place) -> str:
-        near = (
-            next((other for other in self.ids if other.lower() == short.lower()), None) if short not in self.ids else short
-        )
+        near = self.folded.get(short.lower())
         if near is not None:
             first = self.ids[near]
             self.found.append(
@@ -497,6 +504,7 @@ class _Reader:
                 )
             )
         self.ids.setdefault(short, place)
+        self.folded.setdefault(short.lower(), short)
         return f"{section}/{short}"
 
 
@@ -520,7 +528,7 @@ class _Around:
         return _Around(self.when, self.tags, self.vars, (*self.arms, (block, arm)), self.files, self.prefix)
 
 
-def _shifted(document: Document, at: Keys, own: Mapping[str, Json]) -> dict[Keys, Any]:
+def _shifted(document: Document, at: Keys) -> dict[Keys, Any]:
     """The marks of the step at `at`, as if it stood at ``("step",)``: the module's own parameters are checked elsewhere."""
     depth = len(at)
     return {("step", *keys[depth:]): mark for keys, mark in document.marks.items() if keys[:depth] == at}

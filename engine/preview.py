@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import canon, step, template
-from engine.plan import HostRow, Node
+from engine.check import HostRow
+from engine.layout import Node
 from engine.playbook import Step
 from engine.step import Site
 from modules.contract import Json, ModuleError, diff
@@ -31,6 +32,7 @@ def on_host(
         entry = site.catalog.get(one.module)
         row_ = {
             "host": row.name,
+            "section": one.section,
             "step": one.id,
             "module": one.module,
             "grade": "read-only",

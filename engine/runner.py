@@ -14,12 +14,12 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from engine import authority, outbox, preview, source, step, template, undo
+from engine.check import HostRow
 from engine.diagnostics import Exit, printable
 from engine.journal import Entry, JournalError
-from engine.plan import HostRow, Node
+from engine.layout import Node
 from engine.playbook import Step
 from engine.step import Drifted, Settled, Site
 from modules.contract import Json, Stopped

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import canon, source, template
+from engine.check import HostRow
 from engine.diagnostics import Diagnostic, printable
 from engine.journal import Journal
-from engine.plan import HostRow, Plan, mentioned
+from engine.plan import Plan
 from engine.playbook import SECTIONS, Step
 from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, Wire, compared, diff
 
@@ -112,7 +113,7 @@ class Site:
     def wanted(self, step: Step) -> frozenset[str]:
         found = self._mentions.get(step.id)
         if found is None:
-            found = self._mentions[step.id] = mentioned(step) | self._expression_names(step)
+            found = self._mentions[step.id] = step.mentions | self._expression_names(step)
         return found
 
     def _expression_names(self, step: Step) -> frozenset[str]:
@@ -180,10 +181,10 @@ class Site:
 
         return Context(
             host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=self.journal.files(self.run) / "evidence" / (host or "_run"),
-            wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(names), stop=self.stop,
+            wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(), stop=self.stop,
         )  # fmt: skip
 
-    def _destinations(self, names: Mapping[str, Json]) -> Mapping[str, Json]:
+    def _destinations(self) -> Mapping[str, Json]:
         if not self.plan.destinations:
             return {}
         return {name: template.render(value, {"secret": self.secrets}) for name, value in self.plan.destinations.items()}
@@ -399,7 +400,7 @@ def _settle(
         host, item_id,
     )  # fmt: skip
     site.touched.add(host)
-    return _apply(entry, step, params, change, before, ctx)
+    return _apply(entry, params, change, before, ctx)
 
 
 def _after_crash(
@@ -421,7 +422,7 @@ def _after_crash(
     return None
 
 
-def _apply(entry: Any, step: Step, params: dict[str, Json], change: Change, before: State | None, ctx: Context) -> Settled:
+def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | None, ctx: Context) -> Settled:
     """The effect, and the second reading that alone says whether it worked."""
     problem: ModuleError | None = None
     try:

@@ -24,16 +24,18 @@ from modules.contract import Json, Secret, reveal
 
 MAX_TEXT = 4096
 MAX_RESULT = 1 << 20
-FILTERS = frozenset(
-    "abs bool default first float int join last length lower max min replace round sort string sum tojson trim unique upper".split()
-)
-TESTS = frozenset(
-    "boolean defined eq equalto even false ge gt in le lt mapping ne none number odd sequence string true undefined".split()
-)
-_NODES = frozenset(
-    "Name Const TemplateData Getattr Getitem Compare Operand And Or Not List Dict Pair Tuple Add Sub Neg Pos "
-    "Filter Test CondExpr Keyword Call".split()
-)
+FILTERS = frozenset({
+    "abs", "bool", "default", "first", "float", "int", "join", "last", "length", "lower", "max", "min", "replace",
+    "round", "sort", "string", "sum", "tojson", "trim", "unique", "upper",
+})  # fmt: skip
+TESTS = frozenset({
+    "boolean", "defined", "eq", "equalto", "even", "false", "ge", "gt", "in", "le", "lt", "mapping", "ne", "none",
+    "number", "odd", "sequence", "string", "true", "undefined",
+})  # fmt: skip
+_NODES = frozenset({
+    "Name", "Const", "TemplateData", "Getattr", "Getitem", "Compare", "Operand", "And", "Or", "Not", "List", "Dict",
+    "Pair", "Tuple", "Add", "Sub", "Neg", "Pos", "Filter", "Test", "CondExpr", "Keyword", "Call",
+})  # fmt: skip
 _SUGGEST = {
     "Mul": "`*` is not part of the language", "Div": "`/` is not part of the language", "Pow": "`**` is not part of the language",
     "Mod": "`%` is not part of the language", "Concat": "join texts as \"{{ a }}{{ b }}\", not with `~`", "Slice": "slices are not part of the language",
@@ -289,6 +291,15 @@ def templated(text: str) -> bool:
 def parts(value: Json) -> list[Part]:
     """Every expression in `value`, at any depth. Raises Fault at the first that is none."""
     return [part for _, text in texts(value) for part in _split(text) if isinstance(part, Part)]
+
+
+def mentioned(value: Json, bare: bool = False) -> frozenset[str]:
+    """The names that `value` mentions (`bare`: as one expression). What is no expression is passed over here."""
+    try:
+        found = [expression(value)] if bare else parts(value)
+    except Fault:
+        return frozenset()
+    return frozenset(name for part in found for name in part.names)
 
 
 def texts(value: Json, at: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 
 from engine import step, template
+from engine.check import HostRow
 from engine.journal import Entry
-from engine.plan import HostRow
 from engine.step import Site, guarded
 from modules.contract import Change, Json, ModuleError, State, compared, diff
 

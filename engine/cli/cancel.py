@@ -13,7 +13,7 @@ from engine.diagnostics import Exit
 @click.option("--undo", "undo_too", is_flag=True, help="Put back what the run has changed.")
 @click.option("--as", "by", default=None, help="Who cancels (default: the login name).")
 @click.pass_context
-def command(context: click.Context, run: str | None, because: str, undo_too: bool, by: str | None) -> int:
+def command(context: click.Context, /, run: str | None, because: str, undo_too: bool, by: str | None) -> int:
     """Stop a run at the next safe point: steps under way are finished, clean-up steps run, nothing else begins.
 
     \b

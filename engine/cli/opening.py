@@ -13,7 +13,9 @@ from typing import Any
 from engine import authority, inventory, plan, playbook, source
 from engine.diagnostics import Diagnostic, EngineError, Place
 from engine.inventory import Inventory
-from engine.plan import HostRow, Options, Plan
+from engine.check import HostRow
+from engine.layout import Options
+from engine.plan import Plan
 from engine.playbook import Playbook
 from modules.catalog import Catalog
 from modules.contract import Json

@@ -42,7 +42,7 @@ def command(playbook: Path, inventories: tuple[str, ...], out: Path | None, **sa
     from engine import look, preview, screen
     from engine.cli import opening
     from engine.journal import Journal
-    from engine.plan import Options
+    from engine.layout import Options
     from engine.step import Site
     from modules._wire import Wire
 

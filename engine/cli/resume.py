@@ -21,7 +21,7 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
-def command(context: click.Context, run: str | None, yes: bool, **said: Any) -> int:
+def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) -> int:
     """Go on with a run (the newest, if none is named) after a crash, a failure, Ctrl-C or a wait.
 
     \b

@@ -40,14 +40,14 @@ GOOD_FOR = 1800.0
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
-def command(context: click.Context, playbook: Path, inventories: tuple[str, ...], check: bool, **said: Any) -> int:
+def command(context: click.Context, /, playbook: Path, inventories: tuple[str, ...], check: bool, **said: Any) -> int:
     """Run a playbook, or exactly what a saved plan says.
 
     \b
     engine run playbooks/fraud.yml -i inventories/production
     engine run playbooks/fraud.yml -i inventories/production -e to=1.3.2 --check --diff
     """
-    from engine import __version__, plan
+    from engine import __version__, layout, plan
     from engine.cli import opening, running
     from engine.runner import Run
     from engine.step import Site
@@ -60,7 +60,9 @@ def command(context: click.Context, playbook: Path, inventories: tuple[str, ...]
         ready = opening.Opened(_current(saved, plan.load(saved, modules)), modules, None)
     else:
         folder = playbook.parent
-        options = plan.Options(opening.extra(said["extra"]), said["limit"], _words(said["tags"]), _words(said["skip_tags"]))
+        options = layout.Options(
+            opening.extra(said["extra"]), said["limit"], _words(said["tags"]), _words(said["skip_tags"])
+        )
         ready = opening.opened(playbook, inventories, options, who)
     store = running.store(context)
     if saved is not None:

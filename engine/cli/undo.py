@@ -19,7 +19,7 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
 )
 @click.option("--no-wait", is_flag=True, help="Do not wait for keys: end with exit 5; the same command goes on.")
 @click.pass_context
-def command(context: click.Context, run: str | None, yes: bool, by: str | None, **said: Any) -> int:
+def command(context: click.Context, /, run: str | None, yes: bool, by: str | None, **said: Any) -> int:
     """Put back what a run has changed. Asks for the same keys as the run did, because it brings the replaced version back.
 
     \b

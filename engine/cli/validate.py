@@ -20,10 +20,10 @@ def command(files: tuple[Path, ...], inventories: tuple[str, ...], extra: tuple[
     engine validate playbooks/fraud.yml
     engine validate playbooks/*.yml -i inventories/production
     """
-    from engine import plan
+    from engine import layout, plan
     from engine.cli import opening
 
-    options = plan.Options(opening.extra(extra))
+    options = layout.Options(opening.extra(extra))
     found: dict[Path, list[Diagnostic]] = {}
     for file in files:
         mistakes = found.setdefault(file, [])

@@ -1,0 +1,431 @@
+"""Each step against its module, every name against what is known where it is used, the strategy against its rules.
+
+In: a playbook, the catalog, the hosts' variables. Out: diagnostics, and what the modules are (digest, undo). It reads no
+live state, and it collects: every mistake is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from engine import source, template
+from engine.diagnostics import Diagnostic, Place, did_you_mean, printable
+from engine.layout import Options
+from engine.playbook import BUILT_IN, SECTIONS, Playbook, Step
+from modules.contract import Json
+
+#: Tags without which a `data` rollback is not one: purge or restore, train again, gate on the result, deploy.
+DATA_TAGS = ("data", "retrain", "gate", "deploy")
+
+
+class Entry(Protocol):
+    """A module of the catalog, as far as the plan knows it."""
+
+    name: str
+    digest: str
+    origin: str
+    module: Any
+
+    @property
+    def schema(self) -> dict[str, Json]:
+        """The parameters."""
+
+    def has(self, word: str) -> bool:
+        """Whether the module has this optional function."""
+
+    def can_undo(self, params: Json) -> bool:
+        """Whether what it does with these parameters can be put back."""
+
+    def crash_class(self, params: Json) -> str:
+        """A, B, C or D."""
+
+
+class Catalog(Protocol):
+    """The table of modules that floor 7 hands down."""
+
+    def get(self, name: str) -> Any:
+        """The module of that name, or None."""
+
+    def names(self) -> list[str]:
+        """Every name there is."""
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """One host as the plan holds it: only the variables that the playbook can reach."""
+
+    name: str
+    groups: tuple[str, ...]
+    vars: Mapping[str, Json]
+    outside: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Modules:
+    """What the playbook's modules are: digest by name, and for each step that changes things whether it can be undone."""
+
+    digests: Mapping[str, str]
+    undo: Mapping[str, bool]
+
+
+def steps(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]) -> Modules:
+    """Checks everything that playbook, modules and hosts make together; mistakes go to `found`."""
+    checker = _Checker(book, catalog, rows, options, found)
+    checker.steps()
+    checker.strategy()
+    if options.tags or options.skip_tags:
+        checker.tags()
+    return Modules(checker.digests, checker.undo)
+
+
+def _expressions(step: Step) -> list[tuple[tuple[str | int, ...], str]]:
+    """The bare expressions among the step's own keywords: (key path below the step, text)."""
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    raw = _raw(step)
+    if "when" in raw:
+        found.append((("when",), step.when[-1]))
+    if step.until is not None:
+        found.append((("until",), step.until))
+    return found
+
+
+def _raw(step: Step) -> Mapping[str, Json]:
+    value: Json = step.document.data
+    for key in step.keys:
+        value = value[key]
+    found: Mapping[str, Json] = value
+    return found
+
+
+class _Checker:
+    """Each step against its module, and every name it mentions against what is known there."""
+
+    def __init__(
+        self, book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]
+    ) -> None:
+        self.book, self.catalog, self.rows, self.options, self.found = book, catalog, rows, options, found
+        self.digests: dict[str, str] = {}
+        self.undo: dict[str, bool] = {}
+        self.shapes: dict[str, source.Shape] = {}
+        self.entries: dict[str, Any] = {}
+        self.registers: dict[str, Step] = {}
+        self.order = {step.id: index for index, step in enumerate(book.steps)}
+        everywhere = set.intersection(*(set(row.vars) for row in rows)) if rows else set()
+        self.anywhere = set().union(*(row.vars for row in rows)) if rows else set()
+        self.names = everywhere | set(book.vars) | set(options.extra) | BUILT_IN
+
+    def steps(self) -> None:
+        for step in self.book.steps:
+            if step.register:
+                first = self.registers.setdefault(step.register, step)
+                if first is not step:
+                    self._say(
+                        "LG038",
+                        f"two steps register `{step.register}`",
+                        step.place("register"),
+                        "choose another name",
+                        first.place("register"),
+                        "the first",
+                    )
+        used: set[str] = set()
+        for step in self.book.steps:
+            self._module(step)
+            used |= self._step_names(step)
+        self._vars_names(used)
+        for name in self.options.extra:
+            if name not in used and name not in self.book.vars and not self._takes_to(name):
+                self._say(
+                    "LG044",
+                    f"-e {name}=… is used nowhere in this playbook",
+                    self.book.document.place(),
+                    did_you_mean(name, used | set(self.book.vars), "leave it out"),
+                )
+
+    def _takes_to(self, name: str) -> bool:
+        return name == "to" and any(step.module == "last_good" for step in self.book.steps)
+
+    def _say(
+        self, code: str, summary: str, place: Place, hint: str = "", other: Place | None = None, label: str = ""
+    ) -> None:
+        self.found.append(Diagnostic(code, summary, place, hint=hint, context=(other, label) if other else None))
+
+    def _module(self, step: Step) -> None:
+        try:
+            entry = self.catalog.get(step.module)
+        except Exception as error:  # noqa: BLE001 (a module of someone else: whatever it raises, it cannot be used)
+            self._say("LG040", str(error), step.place(step.module, key=True), "repair or remove the module")
+            return
+        if entry is None:
+            names = self.catalog.names()
+            self._say(
+                "LG040",
+                f"no module `{step.module}`",
+                step.place(step.module, key=True),
+                did_you_mean(step.module, names, "engine doc lists the modules"),
+            )
+            return
+        self.entries[step.module] = entry
+        self.digests[step.module] = entry.digest
+        if entry.has("apply"):
+            self.undo[step.id] = isinstance(step.params, dict) and entry.can_undo(step.params)
+        allowed = getattr(entry.module, "SECTIONS", None)
+        if allowed and step.section not in allowed:
+            self._say(
+                "LG041",
+                f"`{step.module}` belongs in {' or '.join(allowed)}",
+                step.place(step.module, key=True),
+                f"this is {step.section}",
+            )
+        if not SECTIONS[step.section].changes and entry.has("apply"):
+            self._say(
+                "LG041",
+                f"`{step.module}` changes things; {step.section} only looks",
+                step.place(step.module, key=True),
+                "move it to execution",
+            )
+        if step.retries and entry.crash_class(step.params if isinstance(step.params, dict) else {}) == "D":
+            self._say(
+                "LG042",
+                f"`{step.module}` cannot be read back, so it is never tried twice",
+                step.place("retries"),
+                "remove `retries`, or use `creates` or `unless`",
+            )
+        if isinstance(step.params, str) and template.templated(step.params):
+            self._say(
+                "LG015",
+                f"the parameters of {step.module} are a mapping",
+                step.place(step.module),
+                "write the parameters out",
+            )
+            return
+        shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
+        if shape.problems(step.params):
+            self.found.extend(source.validate(step.document, shape, (*step.keys, step.module), step.module))
+        elif isinstance(step.params, dict):
+            self._formats(step, entry.schema, step.params)
+
+    def _formats(self, step: Step, schema: Mapping[str, Json], params: Mapping[str, Json]) -> None:
+        for name, value in params.items():
+            form = schema.get("properties", {}).get(name, {}).get("format")
+            if not isinstance(value, str) or (template.templated(value) and form != "expression"):
+                continue
+            place = step.place(step.module, name)
+            if form == "version" and (value.lower() == "latest" or "/" in value or ".." in value):
+                self._say(
+                    "LG045",
+                    f"`{printable(value)}` does not name one version",
+                    place,
+                    "write a version's own name; `latest` moves",
+                )
+            elif form == "url" and not _address(value):
+                self._say(
+                    "LG046",
+                    f"`{printable(value)}` is not an address that can be called",
+                    place,
+                    "write http://… or https://…, without a user or # part",
+                )
+            elif form == "path" and (value.startswith(("~", "file:")) or "\\" in value or "\0" in value):
+                self._say(
+                    "LG046",
+                    f"`{printable(value)}` is not a path",
+                    place,
+                    "write a path that starts at the playbook's folder, or at /",
+                )
+            elif form == "name" and (not value or set(value) - _NAME_LETTERS or value.startswith((".", "-"))):
+                self._say(
+                    "LG046", f"`{printable(value)}` is not a plain name", place, "letters, digits, `.`, `_` and `-` alone"
+                )
+
+    def _step_names(self, step: Step) -> set[str]:
+        """Checks every expression of the step; returns the names that it mentions."""
+        used: set[str] = set()
+        if step.section == "communications":
+            known_more: set[str] = set()
+        else:
+            known_more = {"item"} if step.loop is not None else set()
+        own = known_more | set(step.vars)
+        for keys, text in _expressions(step):
+            more = {step.register} if keys[0] == "until" and step.register else set()
+            used |= self._expression(step, keys, text, own | more)
+        entry = self.entries.get(step.module)
+        properties = entry.schema.get("properties", {}) if entry else {}
+        params = step.params if isinstance(step.params, dict) else {}
+        for name, value in params.items():
+            if properties.get(name, {}).get("format") == "expression" and isinstance(value, str):
+                used |= self._expression(step, (step.module, name), value, own | set(properties[name].get("x-names", ())))
+        bare = {name for name in params if properties.get(name, {}).get("format") == "expression"}
+        rendered = {name: value for name, value in params.items() if name not in bare}
+        for root, value in (((step.module,), rendered), (("loop",), step.loop), (("vars",), dict(step.vars))):
+            # a step's own `vars` may not see one another's circle; `item` is not yet there when the loop is made
+            here = own - {"item"} if root == ("loop",) else own
+            for keys, text in template.texts(value):
+                used |= self._text(step, (*root, *keys), text, here)
+        if isinstance(step.loop, str):
+            if not template.templated(step.loop):
+                self._say(
+                    "LG015", "`loop` is a list, or an expression that gives one", step.place("loop"), 'write loop: "{{ … }}"'
+                )
+        return used
+
+    def _text(self, step: Step, keys: tuple[str | int, ...], text: str, own: set[str]) -> set[str]:
+        try:
+            parts = template.parts(text)
+        except template.Fault as fault:
+            self.found.append(_fault(fault, step, keys))
+            return set()
+        return {name for part in parts for name in self._part(step, keys, part, own)}
+
+    def _expression(self, step: Step, keys: tuple[str | int, ...], text: str, own: set[str]) -> set[str]:
+        try:
+            part = template.expression(text)
+        except template.Fault as fault:
+            self.found.append(_fault(fault, step, keys))
+            return set()
+        return set(self._part(step, keys, part, own))
+
+    def _part(self, step: Step, keys: tuple[str | int, ...], part: template.Part, own: set[str]) -> frozenset[str]:
+        for name in sorted(part.names - part.optional - own - {"secret"}):
+            registered = self.registers.get(name)
+            if registered is not None:
+                self._later(step, keys, name, registered)
+            elif name == "item" or (name not in self.names and (self.rows or name in BUILT_IN)):
+                self._unknown(step, keys, name, own)
+            elif not self.rows and name not in self.names:
+                continue  # without an inventory, any name may be one of its variables
+        return part.names
+
+    def _later(self, step: Step, keys: tuple[str | int, ...], name: str, by: Step) -> None:
+        sections = list(SECTIONS)
+        if step.section != "communications" and sections.index(by.section) > sections.index(step.section):
+            place = _inside(step, keys, name)
+            self._say(
+                "LG024",
+                f"`{name}` is registered later, in {by.section}",
+                place,
+                "move the step, or use another name",
+                by.place("register"),
+                "registered here",
+            )
+        elif by is step and keys[0] != "until":
+            self._say(
+                "LG024",
+                f"`{name}` is registered by this very step",
+                _inside(step, keys, name),
+                "only `until` may look at the step's own result",
+            )
+
+    def _unknown(self, step: Step, keys: tuple[str | int, ...], name: str, own: set[str]) -> None:
+        known = self.names | set(self.registers) | own
+        if name == "item":
+            hint = "`item` is there only where the step has a `loop`"
+        elif name in self.anywhere:
+            missing = [row.name for row in self.rows if name not in row.vars]
+            hint = f"{len(missing)} of {len(self.rows)} hosts do not have it, the first is {missing[0]}"
+        else:
+            hint = did_you_mean(name, known, "set it in the inventory, under `vars`, or with -e")
+        self._say("LG020", f"`{name}` is not defined", _inside(step, keys, name), hint)
+
+    def _vars_names(self, used: set[str]) -> None:
+        """The playbook's own variables may mention others."""
+        for name, value in self.book.vars.items():
+            try:
+                parts = template.parts(value)
+            except template.Fault as fault:
+                self._say(fault.code, fault.message, self.book.document.place(("vars", name)), fault.hint)
+                continue
+            for part in parts:
+                used |= part.names
+                for other in sorted(part.names - part.optional - self.names):
+                    if self.rows:
+                        self._say(
+                            "LG020",
+                            f"`{other}` is not defined",
+                            self.book.document.place(("vars", name)),
+                            did_you_mean(other, self.names),
+                        )
+
+    def strategy(self) -> None:
+        """What makes a playbook one of its strategy (language: the table of strategies)."""
+        book, steps = self.book, self.book.section("execution")
+        if book.has("execution") and not steps:
+            self._say(
+                "LG050", "execution has no steps", book.document.place(("execution",), key=True), "say what is to be changed"
+            )
+            return
+        moving = [step for step in steps if book.strategy in getattr(self._module_of(step), "MOVES", ())]
+        place = book.document.place(("strategy",))
+        if steps and not moving and all(step.module in self.entries for step in steps):
+            movers = sorted(n for n in self.catalog.names() if _moves(self.catalog, n, book.strategy))
+            self._say(
+                "LG050",
+                f"no step of execution makes this a `{book.strategy}` rollback",
+                place,
+                "modules that do: " + ", ".join(movers),
+            )
+        if book.strategy == "data":
+            have = {tag for step in steps for tag in step.tags}
+            for tag in DATA_TAGS:
+                if tag not in have:
+                    self._say(
+                        "LG051",
+                        f"a data rollback needs an execution step tagged `{tag}`",
+                        place,
+                        "its four acts are tagged " + ", ".join(DATA_TAGS),
+                    )
+
+    def _module_of(self, step: Step) -> Any:
+        entry = self.entries.get(step.module)
+        return entry.module if entry else None
+
+    def tags(self) -> None:
+        known = {tag for step in self.book.steps for tag in step.tags}
+        for tag in (*self.options.tags, *self.options.skip_tags):
+            if tag not in known and tag not in ("all", "always", "never", "tagged", "untagged"):
+                self._say(
+                    "LG047",
+                    f"no step has the tag `{printable(tag)}`",
+                    self.book.document.place(),
+                    did_you_mean(tag, known, "tags: " + ", ".join(sorted(known))),
+                )
+
+
+_NAME_LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def _address(text: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not parts.fragment
+            and parts.username is None
+            and parts.port != 0
+        )
+    except ValueError:
+        return False
+
+
+def _moves(catalog: Catalog, name: str, strategy: str) -> bool:
+    try:
+        entry = catalog.get(name)
+    except Exception:  # noqa: BLE001 (only a hint is being made; the module itself is reported where it is used)
+        return False
+    return entry is not None and strategy in getattr(entry.module, "MOVES", ())
+
+
+def _inside(step: Step, keys: tuple[str | int, ...], word: str) -> Place:
+    """The place of `word` inside the text at `keys`, if it stands on that line."""
+    place = step.place(*keys)
+    at = place.text.find(word, place.column - 1)
+    return replace(place, column=at + 1, length=len(word)) if at >= 0 and word else place
+
+
+def _fault(fault: template.Fault, step: Step, keys: tuple[str | int, ...]) -> Diagnostic:
+    return Diagnostic(
+        fault.code, fault.message, _inside(step, keys, fault.name) if fault.name else step.place(*keys), hint=fault.hint
+    )

@@ -1,0 +1,205 @@
+"""Steps -> nodes: the graph that every host walks. The only door to networkx.
+
+In: a playbook and the tags that were asked for. Out: nodes by id, each with the nodes that it waits for, in an order in
+which they can be walked; circles and unknown needs as diagnostics. It knows no modules and no hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.diagnostics import Diagnostic, Place, did_you_mean, printable
+from engine.playbook import WALKED, Playbook, Step
+from modules.contract import Json
+
+if TYPE_CHECKING:
+    import networkx
+
+
+@dataclass(frozen=True)
+class Node:
+    """One point of the graph that each host walks: a step, or a gate (``gate``: a section opens; ``rescue``, ``always``, ``end`` of a block)."""
+
+    id: str
+    kind: str
+    section: str
+    after: tuple[str, ...]
+    step: Step | None = None
+    chosen: bool = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to a playbook. `extra` are the -e variables: data, never rendered."""
+
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    limit: str = ""
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+
+
+def nodes(book: Playbook, options: Options, found: list[Diagnostic]) -> dict[str, Node]:
+    """The nodes of one host's walk; what is wrong with their order goes to `found`."""
+    made = _Layout(book, options, found).nodes()
+    _circles(made, found)
+    return made
+
+
+def graph(nodes: Mapping[str, Node], name: str = "") -> networkx.DiGraph[str]:
+    """The nodes as networkx has them: with `kind`, `section`, `step`; edges point from earlier to later."""
+    import networkx
+
+    made: networkx.DiGraph[str] = networkx.DiGraph(name=name)
+    for node in nodes.values():
+        made.add_node(node.id, kind=node.kind, section=node.section, step=node.step)
+    made.add_edges_from((before, node.id) for node in nodes.values() for before in node.after)
+    return made
+
+
+def outline(nodes: Mapping[str, Node], name: str = "") -> networkx.DiGraph[str]:
+    """The graph without the edges that others imply."""
+    import networkx
+
+    whole = graph(nodes, name)
+    reduced = networkx.transitive_reduction(whole)
+    reduced.add_nodes_from(whole.nodes(data=True))
+    return reduced
+
+
+class _Layout:
+    """Lays the steps out as nodes: order of the text, `needs`, mentions, blocks, gates between sections."""
+
+    def __init__(self, book: Playbook, options: Options, found: list[Diagnostic]) -> None:
+        self.book, self.options, self.found = book, options, found
+        self.made: dict[str, Node] = {}
+        self.registers = {step.register: step.id for step in reversed(book.steps) if step.register}
+        self.by_short = {step.short: step for step in book.steps}
+        self.ends = {block.id.partition("/")[2]: f"{block.id}.end" for block in book.blocks.values()}
+
+    def nodes(self) -> dict[str, Node]:
+        before: tuple[str, ...] = ()
+        for section in WALKED:
+            gate = Node(section, "gate", section, before)
+            self.made[section] = gate
+            steps = list(self.book.section(section))
+            first = len(self.made)
+            self._lay(steps, 0, (section,), (section,))
+            inside = list(self.made.values())[first:]
+            waited = {name for node in inside for name in node.after}
+            before = tuple(node.id for node in inside if node.id not in waited) or (section,)
+        return self.made
+
+    def _lay(self, steps: list[Step], depth: int, previous: tuple[str, ...], entry: tuple[str, ...]) -> None:
+        """Adds the nodes for `steps`, whose blocks are entered down to `depth`; `entry` is what an arm of a block starts with."""
+        free = self.book.trigger_mode == "any"
+        at = 0
+        while at < len(steps):
+            step = steps[at]
+            if len(step.arms) == depth:
+                section_start = (step.section,) if step.section == "trigger" and free else previous
+                self.made[step.id] = Node(
+                    step.id, "step", step.section, self._after(step, section_start, entry), step, self._chosen(step)
+                )
+                previous, at = (step.id,), at + 1
+                continue
+            block = step.arms[depth][0]
+            end = at
+            while end < len(steps) and len(steps[end].arms) > depth and steps[end].arms[depth][0] == block:
+                end += 1
+            previous = (self._block(block, steps[at:end], depth, previous),)
+            at = end
+
+    def _block(self, block: str, steps: list[Step], depth: int, previous: tuple[str, ...]) -> str:
+        section = steps[0].section
+        first = len(self.made)
+
+        def inside() -> tuple[str, ...]:
+            return tuple(list(self.made)[first:])
+
+        for arm in ("block", "rescue", "always"):
+            members = [step for step in steps if step.arms[depth][1] == arm]
+            if not members:
+                continue
+            start = previous
+            if arm != "block":
+                gate = f"{block}.{arm}"
+                self.made[gate] = Node(gate, arm, section, inside() or previous)
+                start = (gate,)
+            self._lay(members, depth + 1, start, start)
+        end = f"{block}.end"
+        self.made[end] = Node(end, "end", section, inside() or previous)
+        return end
+
+    def _after(self, step: Step, previous: tuple[str, ...], entry: tuple[str, ...]) -> tuple[str, ...]:
+        after = list(previous)
+        if step.needs is not None:
+            after = list(entry)
+            for index, name in enumerate(step.needs):
+                target = self._need(step, name, step.place("needs", index))
+                if target:
+                    after.append(target)
+        for name in step.mentions:
+            other = self.registers.get(name)
+            if other and other != step.id:
+                after.append(other)
+        return tuple(dict.fromkeys(after))
+
+    def _need(self, step: Step, name: str, place: Place) -> str | None:
+        short = name.partition("/")[2] or name
+        if short in self.ends:
+            return self.ends[short]
+        other = self.by_short.get(short)
+        if other is None:
+            hint = did_you_mean(short, [s.short for s in self.book.section(step.section)], "engine graph shows the steps")
+            self.found.append(Diagnostic("LG048", f"no step `{printable(short)}`", place, hint=hint))
+        elif other is step:
+            self.found.append(Diagnostic("LG049", f"`{short}` needs itself", place, hint="remove it"))
+        elif other.section != step.section:
+            hint = "sections follow each other by themselves; `needs` orders the steps of one section"
+            self.found.append(
+                Diagnostic("LG048", f"`{short}` is a step of {other.section}, not of {step.section}", place, hint=hint)
+            )
+        else:
+            return other.id
+        return None
+
+    def _chosen(self, step: Step) -> bool:
+        """--tags and --skip-tags, as in Ansible; evidence is never chosen away."""
+        if step.section == "forensics":
+            return True
+        tags, want, leave = step.tags, set(self.options.tags), set(self.options.skip_tags)
+        if leave & tags or ("tagged" in leave and tags) or ("untagged" in leave and not tags):
+            return False
+        if "never" in tags and not (want & tags):
+            return False
+        if not want or "all" in want or "always" in tags:
+            return True
+        return bool(want & tags) or ("tagged" in want and bool(tags)) or ("untagged" in want and not tags)
+
+
+def _circles(nodes: Mapping[str, Node], found: list[Diagnostic]) -> None:
+    """The order of the text is an order of the graph unless an edge points forward: only then is a circle looked for."""
+    order = {name: index for index, name in enumerate(nodes)}
+    if all(order.get(name, -1) < order[node.id] for node in nodes.values() for name in node.after):
+        return
+    import networkx
+
+    graph: networkx.DiGraph[str] = networkx.DiGraph(
+        [(name, node.id) for node in nodes.values() for name in node.after if name in nodes]
+    )
+    for group in networkx.strongly_connected_components(graph):
+        if len(group) > 1:
+            circle = [edge[0] for edge in networkx.find_cycle(graph.subgraph(group))]
+            start = circle.index(min(circle, key=lambda name: order[name]))
+            circle = [*circle[start:], *circle[:start]]
+            step = next(nodes[name].step for name in circle if nodes[name].step)
+            if step:
+                steps = " -> ".join(name.partition("/")[2] or name for name in [*circle, circle[0]])
+                place = step.place("needs") if step.needs else step.place()
+                found.append(
+                    Diagnostic(
+                        "LG049", f"steps wait for each other in a circle: {steps}", place, hint="remove one of the waits"
+                    )
+                )
