@@ -112,7 +112,7 @@ def _to_file(ctx: Context, address: str, title: str, message: str) -> str:
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:
-        return f"{error.strerror}"
+        return f"cannot be written, {error.strerror}"
     return ""
 
 

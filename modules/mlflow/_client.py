@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -60,10 +61,10 @@ class File:
     size: int
 
 
-def call(ctx: Context, params: Params, method: str, path: str, **fields: Json) -> Any:
+def call(ctx: Context, params: Params, method: str, path: str, fields: Mapping[str, Json]) -> Any:
     """One call of the API, `fields` as query (GET) or JSON body. Raises Absent for what is not there, else ModuleError."""
     query = f"?{urlencode(fields)}" if method == "GET" and fields else ""
-    body = None if method == "GET" else fields
+    body = None if method == "GET" else dict(fields)
     reply = ctx.http(method, at(params, f"/api/2.0/{path}{query}"), json=body, headers=_headers(params))
     return _checked(reply, f"MLflow at {params['server']} says").json()
 
@@ -95,7 +96,7 @@ def _checked(reply: Reply, what: str) -> Reply:
 # ------------------------------------------------------------------------------------------------ the registry
 def model(ctx: Context, params: Params) -> dict[str, Any]:
     """The registered model. Raises Absent when there is none."""
-    found = call(ctx, params, "GET", "mlflow/registered-models/get", name=params["model"])
+    found = call(ctx, params, "GET", "mlflow/registered-models/get", {"name": params["model"]})
     return cast(dict[str, Any], found["registered_model"])
 
 
@@ -106,7 +107,7 @@ def aliases(registered: dict[str, Any]) -> dict[str, str]:
 
 def version(ctx: Context, params: Params, number: str) -> dict[str, Any]:
     """One version of the model. Raises Absent when there is none."""
-    found = call(ctx, params, "GET", "mlflow/model-versions/get", name=params["model"], version=number)
+    found = call(ctx, params, "GET", "mlflow/model-versions/get", {"name": params["model"], "version": number})
     return cast(dict[str, Any], found["model_version"])
 
 
@@ -116,7 +117,7 @@ def versions(ctx: Context, params: Params, most: int = 1 << 30) -> list[dict[str
     asked: dict[str, Json] = {"filter": f"name='{name}'", "order_by": "version_number DESC", "max_results": min(most, 200)}
     found: list[dict[str, Any]] = []
     while len(found) < most:
-        page = call(ctx, params, "GET", "mlflow/model-versions/search", **asked)
+        page = call(ctx, params, "GET", "mlflow/model-versions/search", asked)
         found += page.get("model_versions", [])
         if not page.get("next_page_token"):
             break
@@ -137,7 +138,7 @@ def metrics(data: dict[str, Any]) -> dict[str, float]:
 
 def run(ctx: Context, params: Params, run_id: str) -> dict[str, Any]:
     """A run with its params, metrics, tags and inputs. Raises Absent when it is gone."""
-    return cast(dict[str, Any], call(ctx, params, "GET", "mlflow/runs/get", run_id=run_id)["run"])
+    return cast(dict[str, Any], call(ctx, params, "GET", "mlflow/runs/get", {"run_id": run_id})["run"])
 
 
 def logged_model(ctx: Context, params: Params, found: dict[str, Any]) -> dict[str, Any] | None:
@@ -145,7 +146,7 @@ def logged_model(ctx: Context, params: Params, found: dict[str, Any]) -> dict[st
     model_id = _model_id(found)
     if model_id is None:
         return None
-    return cast(dict[str, Any], call(ctx, params, "GET", f"mlflow/logged-models/{quote(model_id, safe='')}")["model"])
+    return cast(dict[str, Any], call(ctx, params, "GET", f"mlflow/logged-models/{quote(model_id, safe='')}", {})["model"])
 
 
 def _model_id(found: dict[str, Any]) -> str | None:
@@ -165,17 +166,16 @@ def _place(ctx: Context, params: Params, found: dict[str, Any]) -> tuple[str, di
     model_id, number = _model_id(found), found["version"]
     if model_id:
         return f"mlflow/logged-models/{quote(model_id, safe='')}/artifacts/directories", {}, "artifact_directory_path", ""
-    where = call(ctx, params, "GET", "mlflow/model-versions/get-download-uri", name=params["model"], version=number)
-    uri = str(where["artifact_uri"]).rstrip("/")
-    run_id = found.get("run_id")
-    if run_id:
+    asked = {"name": params["model"], "version": number}
+    uri = str(call(ctx, params, "GET", "mlflow/model-versions/get-download-uri", asked)["artifact_uri"]).rstrip("/")
+    if served := re.fullmatch(r"mlflow-artifacts:(?://[^/]*)?/(.*)", uri):
+        return "mlflow-artifacts/artifacts", {}, "path", served[1]
+    if run_id := found.get("run_id"):
         root = str(run(ctx, params, run_id)["info"]["artifact_uri"]).rstrip("/")
         if uri == root or uri.startswith(root + "/"):
             return "mlflow/artifacts/list", {"run_id": run_id}, "path", uri[len(root) + 1 :]
-    if uri.startswith("mlflow-artifacts:/"):
-        return "mlflow-artifacts/artifacts", {}, "path", uri.removeprefix("mlflow-artifacts:/").lstrip("/")
-    where_it_is = uri.split("?")[0]
-    raise Unlisted(f"nothing lists the files of {params['model']} {number}: they are outside any run, at {where_it_is}")
+    where = uri.split("?")[0]
+    raise Unlisted(f"nothing lists the files of {params['model']} {number}: they are outside any run, at {where}")
 
 
 def _walk(ctx: Context, params: Params, path: str, fixed: dict[str, str], field: str, root: str) -> Iterator[File]:
@@ -184,7 +184,7 @@ def _walk(ctx: Context, params: Params, path: str, fixed: dict[str, str], field:
     while folders:
         folder = folders.pop()
         here = "/".join(part for part in (root, folder) if part)
-        listed = call(ctx, params, "GET", path, **fixed, **({field: here} if here else {}))
+        listed = call(ctx, params, "GET", path, {**fixed, **({field: here} if here else {})})
         for entry in listed.get("files", []):
             name = str(entry["path"]).rsplit("/", 1)[-1]
             if name in ("", ".", "..") or not name.isprintable() or "\\" in name:
@@ -234,12 +234,12 @@ def fault(ctx: Context, params: Params, found: dict[str, Any]) -> str:
     if found.get("status", "READY") != "READY":
         return f"{name} is {found['status']} {found.get('status_message', '')}".rstrip()
     try:
-        listed = files(ctx, params, found)
-    except Unlisted:
-        listed = [File("MLmodel", -1)]
-    if not listed:
-        return f"the files of {name} are gone"
-    try:
+        try:
+            listed = files(ctx, params, found)
+        except Unlisted:
+            listed = [File("MLmodel", -1)]
+        if not listed:
+            return f"the files of {name} are gone"
         for _ in pieces(ctx, params, found["version"], min(listed, key=lambda file: (file.path != "MLmodel", file.size))):
             pass
     except Absent as error:

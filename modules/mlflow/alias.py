@@ -80,12 +80,12 @@ def undo(params: Params, change: Change, ctx: Context) -> None:
         _set(params, ctx, change.before["version"])
     else:
         where = {"name": params["model"], "alias": params["alias"]}
-        _client.call(ctx, params, "DELETE", "mlflow/registered-models/alias", **where)
+        _client.call(ctx, params, "DELETE", "mlflow/registered-models/alias", where)
 
 
 def _set(params: Params, ctx: Context, version: str) -> None:
     where = {"name": params["model"], "alias": params["alias"], "version": str(version)}
-    _client.call(ctx, params, "POST", "mlflow/registered-models/alias", **where)
+    _client.call(ctx, params, "POST", "mlflow/registered-models/alias", where)
 
 
 def history(params: Params, ctx: Context) -> list[dict[str, Json]]:

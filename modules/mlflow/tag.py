@@ -49,9 +49,9 @@ def undo(params: Params, change: Change, ctx: Context) -> None:
         _set(params, ctx, change.before["value"])
     else:
         where = {"name": params["model"], "version": params["version"], "key": params["key"]}
-        _client.call(ctx, params, "DELETE", "mlflow/model-versions/delete-tag", **where)
+        _client.call(ctx, params, "DELETE", "mlflow/model-versions/delete-tag", where)
 
 
 def _set(params: Params, ctx: Context, value: str) -> None:
     where = {"name": params["model"], "version": params["version"], "key": params["key"], "value": value}
-    _client.call(ctx, params, "POST", "mlflow/model-versions/set-tag", **where)
+    _client.call(ctx, params, "POST", "mlflow/model-versions/set-tag", where)

@@ -191,7 +191,7 @@ def _values(output: Json, count: int, where: str) -> list[Json]:
     name, shape = output.get("name"), output.get("shape")
     flat = _flat(output.get("data"))
     sizes = isinstance(shape, list) and all(isinstance(size, int) for size in shape)
-    if not sizes or not flat or math.prod(shape) != len(flat):
+    if not sizes or not shape or not flat or math.prod(shape) != len(flat):
         raise ModuleError(f"{where}: output `{name}` has {len(flat)} values and says that its shape is {shape}")
     if shape[0] != count:
         raise ModuleError(f"{where}: {shape[0]} predictions in `{name}` for {count} rows")

@@ -87,7 +87,13 @@ def desired(params: Params) -> State:
 def apply(params: Params, change: Change, ctx: Context) -> None:
     if "settings" in params:
         _rewrite(params, ctx)
-        _client.load(ctx, params)
+        try:
+            _client.load(ctx, params)
+        except TimedOut:
+            raise
+        except ModuleError:
+            _put_back(params, ctx)  # refused: a restart must not find what could not be loaded
+            raise
     else:
         _client.load(ctx, params, parameters={"version": params["version"]})
     _await(params, ctx, params["version"])
