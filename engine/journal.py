@@ -85,7 +85,7 @@ class Journal:
     """An open store. Safe to use from many threads: whoever comes first commits for all that are waiting (group commit)."""
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()
         self.listeners: list[Listener] = []
         self.commits = 0
         self._now = now

@@ -164,7 +164,7 @@ class Run:
                 self.stop("cancelled")
         if self.triggered.is_set() and not self.asked and not self.decision and not self.authorised:
             self._ask()
-        elif self.asked and not self.decision:
+        elif self.asked and not self.decision and not self.authorised:
             self._judge()
 
     def stop(self, why: str) -> None:

@@ -70,6 +70,7 @@ class Site:
     trigger: Json = None
     shapes: dict[str, source.Shape] = field(default_factory=dict)
     _mentions: dict[str, frozenset[str]] = field(default_factory=dict)
+    _folders: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.secrets = template.Secrets(self.base)
@@ -179,8 +180,12 @@ class Site:
             left = self.excluded.get(host, {})
             return [{**one, "excluded": left[one["version"]]} if one["version"] in left else one for one in found]
 
+        evidence = self.journal.files(self.run) / "evidence" / (host or "_run")
+        if evidence not in self._folders:
+            evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folders.add(evidence)
         return Context(
-            host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=self.journal.files(self.run) / "evidence" / (host or "_run"),
+            host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=evidence,
             wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(), stop=self.stop,
         )  # fmt: skip
 
