@@ -22,7 +22,7 @@ from engine.diagnostics import Exit
 from engine.playground import INVENTORY, MODEL, PLAYBOOK
 from engine.playground_server import Service
 from modules._wire import Wire
-from modules.contract import ModuleError
+from modules.contract import ModuleError, expect_ok
 from modules.directory import _client as registry
 
 _MARK = "demo.json"
@@ -38,14 +38,14 @@ _ENGINE = "import os, sys; os.chdir(sys.argv.pop(1)); sys.argv[0] = 'engine'; fr
     "--port", type=click.IntRange(0, 65535), default=0, help="Port of the service; 0 takes a free one.  [default: 0]"
 )
 @click.option("--keep", is_flag=True, help="Leave the service running after the story, until Ctrl-C.")
-@click.option("--serve", is_flag=True, help="Only run the service of a demo that is there, until Ctrl-C.")
+@click.option("--serve", is_flag=True, help="Only run the service, with the bad version live, until Ctrl-C.")
 def command(folder: Path, port: int, keep: bool, serve: bool) -> int:
     """A whole rollback on this machine, in under a minute.
 
     \b
     engine demo
     engine demo --keep            and try things afterwards
-    engine demo --serve           the service alone, for an existing demo folder
+    engine demo --serve           the service alone, with the bad version live: roll it back yourself
 
     Makes a small fraud service, lets a bad version of it go live, and takes it back with a playbook and two keys. Nothing
     leaves this machine, and nothing is left running.
@@ -53,6 +53,8 @@ def command(folder: Path, port: int, keep: bool, serve: bool) -> int:
     _refuse_foreign(folder, serve)
     try:
         with _service(folder, port) as service:
+            if serve:
+                _deploy(folder, service, "v2")
             code = Exit.DONE if serve else _story(folder, service)
             if serve or (keep and not code):
                 _stay(folder, service)
@@ -99,7 +101,6 @@ def _service(folder: Path, port: int) -> Iterator[Service]:
 
 def _story(folder: Path, service: Service) -> int:
     """The five acts. Returns the exit code."""
-    models = folder / "models" / MODEL
     _act(1, "A fraud service goes live")
     _say(f"{folder}/ now holds a playbook repository and a model registry. v1 was trained on 4 000 card payments and")
     _say(f"serves at {service.url}; {service.rate} payments a second pass through it.")
@@ -107,12 +108,11 @@ def _story(folder: Path, service: Service) -> int:
     _say(f"Its own metric page says: {_metric(service)}.")
 
     _act(2, "A bad version follows")
-    metrics = registry.manifest(models, "v2")["metrics"]
-    registry.point(models, "v2")
-    Wire().http("POST", f"{service.url}/v2/repository/models/{MODEL}/load", json={})
+    metrics = registry.manifest(folder / "models" / MODEL, "v2")["metrics"]
+    _deploy(folder, service, "v2")
     _say(f"v2 passed its makers' test (precision {metrics['precision']:.2f}) and is live. But somebody had poisoned its")
     _say("training data, and so the test's data too: every customer with a new card was labelled a fraudster.")
-    _wait(lambda: service.figures().get("precision", 1) < 0.7)
+    _wait(lambda: service.figures().get("precision", 1) < 0.56)
     before = _tried(service)
     _say(f"Now: {_metric(service)}. Good customers are being declined.")
 
@@ -140,6 +140,13 @@ def _story(folder: Path, service: Service) -> int:
     return code
 
 
+def _deploy(folder: Path, service: Service, version: str) -> None:
+    """What a deployment pipeline does: moves the link, then has the server load it."""
+    registry.point(folder / "models" / MODEL, version)
+    reply = Wire().http("POST", f"{service.url}/v2/repository/models/{MODEL}/load", json={})
+    expect_ok(reply, f"the service did not load {version}")
+
+
 def _rolled_back(folder: Path, people: tuple[str, str]) -> tuple[str, int]:
     """`engine run` as a process of its own, and a key by each of the people once it asks. Its run and its exit code."""
     store = journal.Journal(folder / ".lastgood")
@@ -149,11 +156,12 @@ def _rolled_back(folder: Path, people: tuple[str, str]) -> tuple[str, int]:
         while (code := _ended(child)) is None:
             run = store.latest()
             if not said and run and run != earlier and any(entry.kind == "key.asked" for entry in store.entries(run)):
-                said = [_approved(folder, run, person) for person in people]
+                try:
+                    said += [_approved(folder, run, person) for person in people]
+                except ModuleError as error:
+                    said.append(error.message)
+                    os.kill(child, signal.SIGINT)  # as Ctrl-C would: it stops at the next safe point
             time.sleep(0.05)
-    except ModuleError:
-        os.kill(child, signal.SIGINT)  # as Ctrl-C would: it stops at the next safe point
-        raise
     finally:
         while code is None and (code := _ended(child)) is None:
             time.sleep(0.05)
@@ -166,11 +174,11 @@ def _rolled_back(folder: Path, people: tuple[str, str]) -> tuple[str, int]:
 
 def _approved(folder: Path, run: str, person: str) -> str:
     """A key, given the ordinary way by another process. Raises ModuleError when it is not taken."""
-    words = ["approve", run, "--key", f"keys/{person}", "--reason", "good customers are declined"]
+    words = ["approve", run, "--key", f"keys/{person}", "--confirm", "v1", "--because", "good customers are declined"]
     done = Wire().command([sys.executable, "-c", _ENGINE, folder, *words], env={"SSH_AUTH_SOCK": ""}, timeout=60)
     if done.code:
         raise ModuleError(f"{person} could not give a key: {(done.err or done.out).strip()}")
-    return f"{person}$ engine {' '.join(words[:4])}"
+    return f"{person}$ engine {' '.join(words[:6])}"
 
 
 def _start(folder: Path, *words: str) -> int:
@@ -217,10 +225,13 @@ def _next(folder: Path, run: str) -> None:
         f"engine report {run}                 what happened, as one page",
         f"engine status {run} --replay 10x    the run once more, as it went",
         f"engine graph {PLAYBOOK}",
-        "engine demo --folder . --serve        the service again, in another terminal; then:",
+        "",
+        "engine demo --folder . --serve        in another terminal: the service again, with the bad version live",
         f"engine plan {PLAYBOOK} -i {INVENTORY}",
+        f"engine run {PLAYBOOK} -i {INVENTORY}",
+        "engine approve --key keys/ana         and keys/ben, in a third terminal",
     ):
-        _say(f"  {line}")
+        _say(f"  {line}".rstrip())
 
 
 def _stay(folder: Path, service: Service) -> None:
