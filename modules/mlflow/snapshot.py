@@ -27,7 +27,7 @@ SCHEMA: dict[str, Json] = {
     "additionalProperties": False,
     "required": ["server", "model"],
     "oneOf": [{"required": ["alias"]}, {"required": ["version"]}],
-    "x-says": "given either alias or version",
+    "x-says": "a mapping with exactly one of `alias` and `version`",
     "properties": {
         **_client.SERVER,
         "alias": {"type": "string", "minLength": 1, "description": "The version that this alias points to is kept."},
