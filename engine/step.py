@@ -180,7 +180,7 @@ class Site:
             left = self.excluded.get(host, {})
             return [{**one, "excluded": left[one["version"]]} if one["version"] in left else one for one in found]
 
-        evidence = self.journal.files(self.run) / "evidence" / (host or "_run")
+        evidence = self.journal.files(self.run).absolute() / "evidence" / (host or "_run")
         if evidence not in self._folders:
             evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folders.add(evidence)
