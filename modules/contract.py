@@ -142,7 +142,7 @@ class Reply:
 
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):  # also 100,000 brackets, which are no answer either
             raise ModuleError(f"the answer is not JSON: {self.text(80)!r}") from None
 
     def text(self, limit: int = 500) -> str:

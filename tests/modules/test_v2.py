@@ -160,3 +160,9 @@ def test_line_separators_inside_a_record(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"input": [1], "note": "a\u2028b"}\n', encoding="utf-8")
     assert [{"input": [1], "note": "a\u2028b"}] == _client.records(path, "rows.jsonl")[0]
+
+
+def test_a_bottomless_reply_is_refused(tmp_path: Path) -> None:
+    """A hundred thousand brackets are an error in plain words, not the end of the process."""
+    with pytest.raises(ModuleError, match="the answer is not JSON"):
+        _client.ask(World(tmp_path, {}).context(_answering("[" * 100_000)), {"url": "http://svc", "model": "fraud"}, [[1.0]])
