@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Node:
-    """One point of the graph that each host walks: a step, or a gate (``gate``: a section opens; ``rescue``, ``always``, ``end`` of a block)."""
+    """One point of the graph that each host walks.
+
+    `kind`: step, gate (a section opens), or one of a block's own: rescue, always, end. `around`: the (block, arm) pairs in
+    which it stands, outermost first; `chosen`: whether the tags asked for it.
+    """
 
     id: str
     kind: str
@@ -28,6 +32,7 @@ class Node:
     after: tuple[str, ...]
     step: Step | None = None
     chosen: bool = True
+    around: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class _Layout:
         return self.made
 
     def _lay(self, steps: list[Step], depth: int, previous: tuple[str, ...], entry: tuple[str, ...]) -> None:
-        """Adds the nodes for `steps`, whose blocks are entered down to `depth`; `entry` is what an arm of a block starts with."""
+        """Adds the nodes for `steps`, whose blocks are entered down to `depth`; `entry` is what their arm starts with."""
         free = self.book.trigger_mode == "any"
         at = 0
         while at < len(steps):
@@ -100,7 +105,13 @@ class _Layout:
             if len(step.arms) == depth:
                 section_start = (step.section,) if step.section == "trigger" and free else previous
                 self.made[step.id] = Node(
-                    step.id, "step", step.section, self._after(step, section_start, entry), step, self._chosen(step)
+                    step.id,
+                    "step",
+                    step.section,
+                    self._after(step, section_start, entry),
+                    step,
+                    self._chosen(step),
+                    step.arms,
                 )
                 previous, at = (step.id,), at + 1
                 continue
@@ -129,7 +140,7 @@ class _Layout:
                 start = (gate,)
             self._lay(members, depth + 1, start, start)
         end = f"{block}.end"
-        self.made[end] = Node(end, "end", section, inside() or previous)
+        self.made[end] = Node(end, "end", section, inside() or previous, around=steps[0].arms[:depth])
         return end
 
     def _after(self, step: Step, previous: tuple[str, ...], entry: tuple[str, ...]) -> tuple[str, ...]:

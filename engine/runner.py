@@ -1,4 +1,4 @@
-"""Walk the plan: which step may run where and when; batches, budget, keys, events, resume.
+"""Walk the plan: which step may run where and when; batches, budget, keys, stop, resume.
 
 In: a `Site` (plan, catalog, journal). Out: an exit code, and a journal that tells all of it. How one step is done is
 `step`'s affair, how the record is shown is the screen's: it listens to the journal.
@@ -13,15 +13,17 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import cast
 
-from engine import authority, outbox, preview, source, step, template, undo
-from engine.check import HostRow
-from engine.diagnostics import Exit, printable
-from engine.journal import Entry, JournalError
+from engine import authority, outbox, preview, source, step, undo
+from engine.diagnostics import Exit
+from engine.journal import Entry
 from engine.layout import Node
 from engine.playbook import Step
 from engine.step import Drifted, Settled, Site
+from engine.walk import Walk, Ways
 from modules.contract import Json, Stopped
 
 #: Hosts side by side. A step mostly waits for its host, so this is about how many answers may be outstanding.
@@ -30,41 +32,29 @@ TICK = 0.25
 #: outcome of a run -> exit code
 EXITS = {
     "succeeded": Exit.DONE, "recovered": Exit.DONE, "not_triggered": Exit.DONE, "failed": Exit.FAILED, "held": Exit.HELD,
-    "undone": Exit.FAILED, "rejected": Exit.REJECTED, "expired": Exit.REJECTED, "cancelled": Exit.FAILED, "drifted": Exit.STALE,
+    "undone": Exit.FAILED, "rejected": Exit.REJECTED, "expired": Exit.REJECTED, "cancelled": Exit.FAILED,
+    "drifted": Exit.STALE,
 }  # fmt: skip
+#: Outcomes after which there is nothing left to resume.
 ENDED = frozenset({"succeeded", "recovered", "undone", "rejected", "expired", "cancelled", "not_triggered"})
-BAD = frozenset({"bad", "blocked"})
+#: A host's results that count against `max_failed`, worst first.
+FAILED = ("drifted", "failed", "held", "undone")
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """How the run is to behave, beyond what the plan says."""
+    """How the run is to behave, beyond what the plan says.
+
+    `poll` is called again and again while a key is waited for; `confirm` before each step of execution; `until` is the step
+    after which to stop.
+    """
 
     if_triggered: bool = False
     wait: bool = True
     forks: int = FORKS
     until: str = ""
     confirm: Callable[[str, str], bool] | None = None
-    poll: Callable[[dict[str, Json]], None] | None = None
-
-
-@dataclass
-class Walk:
-    """One host on its way. `status` of a node: ok, skip (not needed), bad (failed), blocked (never begun), recovered."""
-
-    row: HostRow
-    waiting: dict[str, int]
-    status: dict[str, str] = field(default_factory=dict)
-    registers: dict[str, Json] = field(default_factory=dict)
-    items: dict[str, dict[str, Settled]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    met: dict[str, bool] = field(default_factory=dict)
-    generation: int = 1
-    busy: int = 0
-    begun: bool = False
-    parked: list[str] = field(default_factory=list)
-    result: str = ""
-    tolerated: bool = False
+    poll: Callable[[Mapping[str, Json]], None] | None = None
 
 
 class Run:
@@ -73,26 +63,23 @@ class Run:
     def __init__(self, site: Site, wishes: Wishes) -> None:
         self.site, self.wishes, self.plan = site, wishes, site.plan
         self.journal, self.id = site.journal, site.run
-        self.tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.events = threading.Condition()
-        self.walks = {row.name: self._walk(row) for row in self.plan.hosts}
-        self.shared: dict[tuple[int, str], Settled | None] = {}
+        ways = Ways.of(self.plan.nodes)
+        self.walks = {row.name: Walk(ways, row) for row in self.plan.hosts}
         self.batch_of = {name: number for number, batch in enumerate(self.plan.batches) for name in batch}
-        self.stopping = ""
-        self.broken: BaseException | None = None
-        self.authorised = False
-        self.asked: Entry | None = None
-        self.decision = ""
-        self.triggered = threading.Event()
-        self.seen = 0
         self.outbox = outbox.Outbox(site, lambda: next(iter(self.walks.values())).registers)
-        self.cancel_undo = False
-        self.ended = ""
+        self.tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.changed = threading.Condition()
+        self.moving: set[str] = set()  # hosts of the batch that have not come to rest
+        self.failed: set[str] = set()  # hosts that count against the budget
+        self.shared: dict[tuple[int, str], Settled | None] = {}
+        self.items: dict[tuple[str, str], dict[str, Settled]] = {}
+        self.broken: BaseException | None = None
+        self.stopping = ""  # interrupted, cancelled, waiting, rejected or expired
+        self.triggered = self.authorised = self.cancel_undo = False
+        self.asked: Entry | None = None
+        self.seen = 0
 
-    def _walk(self, row: HostRow) -> Walk:
-        return Walk(row, {node.id: len(node.after) for node in self.plan.nodes.values()})
-
-    # -- the run as a whole -------------------------------------------------------------------------------------------
+    # -- the run as a whole
 
     def go(self) -> Exit:
         """Runs to an end, to a wait that is not to be waited for, or to a safe point. Raises JournalError."""
@@ -105,124 +92,115 @@ class Run:
         try:
             self.outbox.event("started")
             for number, batch in enumerate(self.plan.batches, 1):
-                if not self._batch(number, batch):
+                walks = [self.walks[name] for name in batch if not self.walks[name].result]
+                if walks:
+                    self.journal.append(self.id, "batch.started", {"number": number, "hosts": list(batch)})
+                    self._walk(walks)
+                if self._closed():
                     break
             return self._end()
         finally:
             for _ in workers:
                 self.tasks.put(None)
 
-    def _batch(self, number: int, batch: tuple[str, ...]) -> bool:
-        """One batch of hosts to its end. False: no further batch is to start."""
-        walks = [self.walks[name] for name in batch if not self.walks[name].result]
-        if walks:
-            self.journal.append(self.id, "batch.started", {"number": number, "hosts": list(batch)})
-            for walk in walks:
-                self.tasks.put(lambda walk=walk: self._begin(walk))  # type: ignore[misc]
-            self._wait(walks)
+    def _walk(self, walks: list[Walk]) -> None:
+        """Walks these hosts to their ends: what their failures ask for included."""
+        self.moving |= {walk.row.name for walk in walks}
         for walk in walks:
-            if walk.begun and not self.stopping:
-                self._finish_host(walk)
-        return not self.stopping and not self.broken and not self._over_budget()
+            self.tasks.put(lambda walk=walk: self._begin(walk))  # type: ignore[misc]
+        self._wait(walks)
+        if self.broken is None and self.stopping in ("", "cancelled"):
+            with ThreadPoolExecutor(max(1, min(64, len(walks)))) as pool:
+                again = [walk for walk, next_ in zip(walks, pool.map(self._finish, walks), strict=True) if next_]
+            if again:
+                self._walk(again)
 
     def _wait(self, walks: list[Walk]) -> None:
-        """Until every walk of the batch has come to rest; looks after keys, cancel and stop meanwhile."""
+        """Until every host has come to rest; looks after keys, cancel and stop meanwhile."""
         while True:
-            with self.events:
-                resting = all(walk.busy == 0 and (walk.begun or self._no_more()) for walk in walks)
-                parked = [walk for walk in walks if walk.parked]
-                if (resting and not parked) or self.broken:
-                    return
-                if resting and self.stopping:
-                    return
-                if resting and parked and self.asked and not self.wishes.wait and not self.authorised and not self.decision:
-                    self.stopping = "waiting"
-                    return
-                self.events.wait(TICK)
+            with self.changed:
+                if self.moving and not self.broken:
+                    self.changed.wait(TICK)
+                resting = not self.moving
+            if self.broken:
+                return
             self._look()
+            parked = any(walk.parked for walk in walks)
+            if resting and not self.moving and (not parked or self.stopping):
+                return
+            if resting and parked and self.asked and not self.wishes.wait and not self.authorised:
+                self.stopping = self.stopping or "waiting"
+            elif resting and parked:
+                with self.changed:
+                    self.changed.wait(TICK)
 
-    def _no_more(self) -> bool:
-        return bool(self.stopping or self.broken or self._over_budget())
-
-    def _over_budget(self) -> bool:
-        failed = sum(1 for walk in self.walks.values() if self._failed(walk))
-        return failed > self.plan.tolerated
-
-    def _failed(self, walk: Walk) -> bool:
-        return walk.result in ("failed", "held", "undone", "drifted") or (
-            not walk.result and any(s == "bad" for s in walk.status.values()) and self._verdict(walk) != ""
-        )
+    def _closed(self) -> bool:
+        """Whether no further host may begin."""
+        return bool(self.stopping or self.broken or len(self.failed) > self.plan.tolerated)
 
     def _look(self) -> None:
         """What other processes have written since: keys, refusals, a wish to cancel."""
-        fresh = self.journal.entries(self.id, self.seen)
-        if fresh:
-            self.seen = fresh[-1].seq
-        for entry in fresh:
+        for entry in self.journal.entries(self.id, self.seen):
+            self.seen = entry.seq
             if entry.kind == "cancel.asked" and not self.stopping:
                 self.cancel_undo = bool(entry.body.get("undo"))
                 self.stop("cancelled")
-        if self.triggered.is_set() and not self.asked and not self.decision and not self.authorised:
+        if self.authorised or self.stopping in ("rejected", "expired"):
+            return
+        if self.asked:
+            self._judge(self.asked)
+        elif self.triggered:
             self._ask()
-        elif self.asked and not self.decision and not self.authorised:
-            self._judge()
 
     def stop(self, why: str) -> None:
-        """No new step starts; waits inside steps are cut short. `why`: interrupted or cancelled."""
+        """No new step starts; waits inside steps are cut short. `why`: interrupted, cancelled, rejected or expired."""
         self.stopping = self.stopping or why
         self.site.stop.set()
-        with self.events:
-            self.events.notify_all()
+        with self.changed:
+            self.changed.notify_all()
 
-    # -- authority ----------------------------------------------------------------------------------------------------
+    # -- authority
 
     def _ask(self) -> None:
         said = self.plan.playbook.authority
-        rule = authority.Rule(said.mode, said.roles, said.expires)
-        if self.site.check or rule.mode == "automatic":
+        if self.site.check or said.mode == "automatic":
             self._decide(
-                "automatic", "the playbook asks nobody" if not self.site.check else "check mode: nothing will be changed", []
+                "automatic", "check mode: nothing will be changed" if self.site.check else "the playbook asks nobody", []
             )
             return
+        seen = self.plan.preview or {}
         facts = {
             "playbook": self.plan.playbook.name, "strategy": self.plan.playbook.strategy, "hosts": len(self.plan.hosts),
-            "now": (self.plan.preview or {}).get("now", {}), "back_to": (self.plan.preview or {}).get("back_to", {}),
-            "no_undo": [row["id"] for row in (self.plan.preview or {}).get("steps", []) if row["undo"] == "NONE"],
+            "now": seen.get("now", {}), "back_to": seen.get("back_to", {}),
+            "no_undo": [r["id"] for r in seen.get("steps", []) if r["undo"] == "NONE" and r["section"] == "execution"],
         }  # fmt: skip
-        self.asked = ask(self.site, rule, self.plan.digest, facts)
+        self.asked = ask(self.site, authority.Rule(said.mode, said.roles, said.expires), self.plan.digest, facts)
         self.outbox.event("waiting")
 
-    def _judge(self) -> None:
-        if self.asked is None:
-            return
-        entries = self.journal.entries(self.id, self.asked.seq)
-        keys = [entry.body for entry in entries if entry.kind in ("key.given", "key.refused")]
-        verdict = judge(self.site, self.asked.body, keys)
-        if verdict.state == "waiting":
-            if self.wishes.poll:
-                self.wishes.poll(self.asked.body)
-            return
-        self._decide(verdict.state, verdict.why, list(verdict.people))
+    def _judge(self, asked: Entry) -> None:
+        verdict = judge(self.site, asked)
+        if verdict.state != "waiting":
+            self._decide(verdict.state, verdict.why, list(verdict.people))
+        elif self.wishes.poll:
+            self.wishes.poll(asked.body)
 
     def _decide(self, decision: str, why: str, people: list[str]) -> None:
         self.journal.append(self.id, "authority.settled", {"decision": decision, "why": why, "people": people})
-        if decision in ("automatic", "approved"):
-            self.authorised = True
-            self._release()
-        else:
-            self.decision = decision
+        if decision not in ("automatic", "approved"):
             self.stop(decision)
-
-    def _release(self) -> None:
-        """Lets the hosts that stand before their execution gate go on."""
+            return
+        self.authorised = True
         for walk in self.walks.values():
             with walk.lock:
                 parked, walk.parked = walk.parked, []
                 walk.busy += len(parked)
+            if parked:
+                with self.changed:
+                    self.moving.add(walk.row.name)
             for name in parked:
                 self.tasks.put(lambda walk=walk, name=name: self._go_on(walk, name))  # type: ignore[misc]
 
-    # -- one host -----------------------------------------------------------------------------------------------------
+    # -- one host
 
     def _work(self) -> None:
         while (task := self.tasks.get()) is not None:
@@ -230,281 +208,214 @@ class Run:
                 task()
             except BaseException as error:  # noqa: BLE001 (a worker must not die silently: the main thread raises it)
                 self.broken = self.broken or error
-            with self.events:
-                self.events.notify_all()
+                with self.changed:
+                    self.changed.notify_all()
 
     def _begin(self, walk: Walk) -> None:
-        if self._no_more():
-            return
         with walk.lock:
-            walk.begun = True
-            ready = [name for name, left in walk.waiting.items() if left == 0 and name not in walk.status]
-            walk.busy += len(ready)
-        self._queue(walk, ready)
-
-    def _queue(self, walk: Walk, ready: list[str]) -> None:
+            if not self._closed():
+                walk.begun = True
+                ready = walk.ready()
+                walk.busy += len(ready)
+            else:
+                ready = []
+        if not ready:
+            self._rest(walk)
+            return
         for name in ready[1:]:
             self.tasks.put(lambda name=name: self._go_on(walk, name))  # type: ignore[misc]
-        if ready:
-            self._go_on(walk, ready[0])
+        self._go_on(walk, ready[0])
 
     def _go_on(self, walk: Walk, name: str) -> None:
         """Settles `name` and whatever it makes ready, one after the other on this thread."""
-        current: str | None = name
-        while current is not None:
-            node = self.plan.nodes[current]
-            try:
-                status = self._visit(walk, node)
-            except BaseException:
-                with walk.lock:
-                    walk.busy -= 1
-                raise
-            if status is None:
-                with walk.lock:
-                    walk.busy -= 1
-                return
-            ready = self._settle(walk, current, status)
+        ready = [name]
+        while ready:
             for other in ready[1:]:
                 self.tasks.put(lambda other=other: self._go_on(walk, other))  # type: ignore[misc]
-            current = ready[0] if ready else None
+            status = None if self.broken else self._visit(walk, walk.ways.nodes[ready[0]])
+            with walk.lock:
+                ready = walk.settle(ready[0], status) if status is not None else []
+                walk.busy += len(ready) - 1
+                resting = walk.busy == 0
+        if resting:
+            self._rest(walk)
 
-    def _settle(self, walk: Walk, name: str, status: str) -> list[str]:
-        with walk.lock:
-            walk.status[name] = status
-            ready = []
-            for follower in self.plan.followers[name]:
-                walk.waiting[follower] -= 1
-                if walk.waiting[follower] == 0 and follower not in walk.status:
-                    ready.append(follower)
-            walk.busy += len(ready) - 1
-        return ready
+    def _rest(self, walk: Walk) -> None:
+        """The host has come to rest: it is through, parked before a gate, or the run is stopping."""
+        wrong = walk.result == "drifted" or (not walk.parked and walk.went_wrong())
+        with self.changed:
+            if wrong:
+                self.failed.add(walk.row.name)
+            self.moving.discard(walk.row.name)
+            if not self.moving or self.stopping or wrong:
+                self.changed.notify_all()
 
     def _visit(self, walk: Walk, node: Node) -> str | None:
         """The node's status, or None when it is not to be settled now (parked, or the run is stopping)."""
-        if self.broken:
-            return None
-        before = [walk.status[name] for name in node.after]
-        match node.kind:
-            case "gate":
-                return self._gate(walk, node, before)
-            case "rescue":
-                return "ok" if self._arm_bad(walk, node.id.removesuffix(".rescue"), "block") else "skip"
-            case "always":
-                return "ok"
-            case "end":
-                return self._block_end(walk, node.id.removesuffix(".end"))
-            case _:
-                return self._step(walk, node, before)
+        if node.kind == "gate":
+            return self._gate(walk, node)
+        if node.step is None:
+            return walk.point(node)
+        if node.section != "trigger" and walk.blocked(node):
+            return "blocked"
+        if not node.chosen or walk.unneeded(node) or (self.site.check and node.section == "verification"):
+            return "skip"
+        if self.stopping:
+            if self.stopping != "cancelled":
+                return None
+            if not any(arm == "always" for _, arm in node.around):
+                return "blocked"
+        return self._step(walk, node.step)
 
-    def _gate(self, walk: Walk, node: Node, before: list[str]) -> str | None:
+    def _gate(self, walk: Walk, node: Node) -> str | None:
         if node.section == "forensics":
-            walk.met["trigger"] = self._holds(walk)
-            if self.wishes.if_triggered and not walk.met["trigger"]:
+            if self.wishes.if_triggered and not self._holds(walk):
                 walk.result = "not_triggered"
                 return "blocked"
-            self.triggered.set()
+            if not self.triggered:
+                self.triggered = True
+                with self.changed:
+                    self.changed.notify_all()
             return "ok"
-        if any(status in BAD for status in before):
+        if walk.blocked(node):
             return "blocked"
-        if node.section == "execution":
+        if node.section != "execution":
+            return "ok"
+        with walk.lock:
             if not self.authorised:
-                with walk.lock:
-                    walk.parked.append(node.id)
+                walk.parked.append(node.id)
                 return None
-            if self.stopping:
-                return None
-            self._recheck(walk)
-            self.journal.append(self.id, "gate.opened", {}, walk.row.name, node.section)
+        if self.stopping:
+            return None if self.stopping != "cancelled" else "blocked"
+        moved = self._moved(walk)
+        if moved:
+            self._drifted(walk, *moved)
+            return "blocked"
+        self.journal.append(self.id, "gate.opened", {}, walk.row.name, node.section)
         return "ok"
 
     def _holds(self, walk: Walk) -> bool:
-        steps = self.plan.playbook.section("trigger")
-        said = [walk.met.get(one.id, False) for one in steps]
+        said = [walk.met.get(one.id, False) for one in self.plan.playbook.section("trigger")]
         return not said or (any(said) if self.plan.playbook.trigger_mode == "any" else all(said))
 
-    def _recheck(self, walk: Walk) -> None:
-        """Before the first change: is the world still what the keys were given for? Raises Drifted, exit 7."""
+    def _moved(self, walk: Walk) -> tuple[str, Json, Json] | None:
+        """Before the first change: the first step for which the world is no longer what the keys were given for."""
         if not self.site.approved or walk.row.name in self.site.touched:
-            return
-        for row in preview.on_host(self.site, walk.row, self.plan.nodes, ("execution",), dict(walk.registers)):
+            return None
+        for row in preview.on_host(self.site, walk.row, ("forensics", "execution"), dict(walk.registers)):
             approved = self.site.approved.get((row["host"], row["step"]))
-            if approved and approved["grade"] == "exact" and row["change"] != approved["change"]:
-                self._drifted(walk, row["step"], approved["change"], row["change"])
+            exact = approved and approved["grade"] == "exact" and row["section"] == "execution"
+            if approved and exact and row["change"] != approved["change"]:
+                return row["step"], approved["change"], row["change"]
+        return None
 
     def _drifted(self, walk: Walk, name: str, approved: Json, found: Json) -> None:
-        self.journal.append(
-            self.id, "step.outcome",
-            {
-                "outcome": "failed", "module": "", "name": "the live state is what was approved", "reading": None, "change": None, "started": self.site.now(),
-                "seconds": 0.0, "attempts": 1, "register": None, "at": str(self.plan.nodes[name].step.place()) if self.plan.nodes[name].step else "",  # type: ignore[union-attr]
-                "why": f"moved since the keys were given: approved {_change_words(approved)}, found {_change_words(found)}",
-                "hint": "engine plan shows how it is now; a new plan needs new keys",
-            },
-            walk.row.name, name,
-        )  # fmt: skip
+        """Records that a step is not done, because it would now do something else than what was approved."""
+        one = cast(Step, self.plan.nodes[name].step)
+        why = f"moved since the keys were given: approved {preview.words(approved)}, now {preview.words(found)}"
+        settled = Settled(
+            "failed", why, "engine plan shows how it is now; a new plan needs new keys", started=self.site.now()
+        )
+        step.record(self.site, one, walk.row.name, one.id, settled)
         walk.result = "drifted"
-        raise _Moved(name)
 
-    def _step(self, walk: Walk, node: Node, before: list[str]) -> str | None:
-        one = node.step
-        if one is None:
-            raise AssertionError(node.id)
-        trigger = one.section == "trigger"
-        if any(status in BAD for status in before) and not trigger:
-            return "blocked"
-        if one.arms and one.arms[-1][1] == "rescue" and walk.status.get(f"{one.arms[-1][0]}.rescue") == "skip":
-            return "skip"
-        if not node.chosen:
-            return "skip"
-        always = any(arm == "always" for _, arm in one.arms)
-        if self.stopping and not (always and self.stopping == "cancelled"):
-            return None
-        if self.site.check and one.section == "verification":
-            return "skip"
+    def _step(self, walk: Walk, one: Step) -> str | None:
         if self.wishes.confirm and one.section == "execution" and not self.wishes.confirm(walk.row.name, one.id):
             self.stop("interrupted")
             return None
         try:
-            settled = self._once_for_batch(walk, one) if one.run_once else self._perform(walk, one)
+            settled = self._shared(walk, one) if one.run_once else self._perform(walk, one)
         except Stopped:
             return None
         except Drifted as drift:
-            self._drift_of_step(walk, one, drift)
+            self._drifted(walk, one.id, drift.approved, drift.found)
             return "bad"
         if settled is None:
             return None
+        if self.wishes.until in (one.short, one.id):
+            self.stop("interrupted")
+        return self._take(walk, one, settled)
+
+    @staticmethod
+    def _take(walk: Walk, one: Step, settled: Settled) -> str:
+        """What a settled step means for its host."""
         if one.register:
             walk.registers[one.register] = settled.registered
-        if trigger:
+        if one.section == "trigger":
             walk.met[one.id] = settled.good and bool((settled.reading or {}).get("met", True))
             return "ok"
-        if self.wishes.until == one.short and not self.stopping:
-            self.stop("interrupted")
         if settled.good:
             return "ok"
-        if one.on_failure == "continue":
+        if one.on_failure == "continue" and settled.outcome != "uncertain":
             walk.tolerated = True
             return "recovered"
         return "bad"
 
-    def _drift_of_step(self, walk: Walk, one: Step, drift: Drifted) -> None:
-        try:
-            self._drifted(walk, one.id, drift.approved, drift.found)
-        except _Moved:
-            pass
-
     def _perform(self, walk: Walk, one: Step) -> Settled:
-        return step.perform(self.site, one, walk.row, walk.registers, walk.generation, walk.items.get(one.id))
+        return step.perform(
+            self.site, one, walk.row, walk.registers, walk.generation, self.items.get((walk.row.name, one.id))
+        )
 
-    def _once_for_batch(self, walk: Walk, one: Step) -> Settled | None:
+    def _shared(self, walk: Walk, one: Step) -> Settled | None:
         """`run_once`: the first host of the batch to come here does it, the others take its result."""
         key = (self.batch_of[walk.row.name], one.id)
-        with self.events:
+        with self.changed:
             mine = key not in self.shared
             if mine:
                 self.shared[key] = None
         if mine:
             settled = self._perform(walk, one)
-            with self.events:
+            with self.changed:
                 self.shared[key] = settled
-                self.events.notify_all()
+                self.changed.notify_all()
             return settled
-        with self.events:
-            while self.shared[key] is None:
-                if self.stopping or self.broken:
-                    return None
-                self.events.wait(TICK)
+        with self.changed:
+            while self.shared[key] is None and not (self.stopping or self.broken):
+                self.changed.wait(TICK)
             return self.shared[key]
 
-    def _arm_bad(self, walk: Walk, block: str, arm: str) -> bool:
-        """Whether something in this arm of the block went wrong and was not put right inside it."""
-        return any(walk.status.get(node.id) in BAD for node in self._arm(block, arm))
-
-    def _arm(self, block: str, arm: str) -> Iterable[Node]:
-        """The nodes that stand directly in the arm: its steps, and the ends of the blocks in it."""
-        for node in self.plan.nodes.values():
-            if (node.step is not None and node.step.arms and node.step.arms[-1] == (block, arm)) or (
-                node.kind == "end" and self.plan.playbook.blocks[node.id.removesuffix(".end")].around[-1:] == ((block, arm),)
-            ):
-                yield node
-
-    def _block_end(self, walk: Walk, block: str) -> str:
-        arms = self.plan.playbook.blocks[block].arms
-        failed = self._arm_bad(walk, block, "block")
-        saved = failed and "rescue" in arms and not self._arm_bad(walk, block, "rescue")
-        if (failed and not saved) or self._arm_bad(walk, block, "always"):
-            return "bad"
-        if saved or any(walk.status.get(node.id) == "recovered" for node in self._arm(block, "block")):
-            walk.tolerated = True
-            return "recovered"
-        return "ok"
-
-    def _verdict(self, walk: Walk) -> str:
-        """Which section of the host went wrong; empty when none did. Steps inside a block count through its end."""
-        for section in ("forensics", "execution", "verification"):
-            for node in self.plan.nodes.values():
-                inside = node.step is not None and bool(node.step.arms)
-                if (
-                    node.section == section
-                    and not inside
-                    and node.kind in ("step", "end")
-                    and walk.status.get(node.id) == "bad"
-                ):
-                    nested = node.kind == "end" and self.plan.playbook.blocks[node.id.removesuffix(".end")].around
-                    if not nested:
-                        return section
-        return ""
-
-    def _finish_host(self, walk: Walk) -> None:
-        """The host's result, and what its failure asks for: undo, or the next-best candidate."""
-        bad = self._verdict(walk)
-        if walk.result in ("drifted", "not_triggered"):
-            return
-        if not bad:
-            walk.result = "recovered" if walk.tolerated else "succeeded"
-            return
-        if bad == "verification" and self.plan.playbook.on_unverified == "next" and self._next(walk):
-            return
-        walk.result = "held" if bad == "verification" else "failed"
-        wants = self.plan.playbook.on_unverified if bad == "verification" else self._on_failure(walk)
-        if wants == "undo" and not self.site.check:
+    def _finish(self, walk: Walk) -> bool:
+        """The host's result and what its failure asks for. True: the host is to be walked once more."""
+        wrong = walk.went_wrong()
+        if not walk.begun or walk.result or walk.parked:
+            return False
+        if not wrong:
+            if not self.stopping:
+                walk.result = "recovered" if walk.tolerated else "succeeded"
+            return False
+        if wrong == "verification" and self.plan.playbook.on_unverified == "next" and self._next(walk):
+            return True
+        walk.result = "held" if wrong == "verification" else "failed"
+        bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
+        wants = self.plan.playbook.on_unverified if wrong == "verification" else ""
+        if (wants == "undo" or any(one.on_failure == "undo" for one in bad)) and not self.site.check:
             walk.result = "undone" if undo.host(self.site, walk.row) in ("undone", "nothing") else walk.result
-
-    def _on_failure(self, walk: Walk) -> str:
-        steps = [node.step for node in self.plan.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
-        return "undo" if any(one.on_failure == "undo" for one in steps) else "stop"
+        return False
 
     def _next(self, walk: Walk) -> bool:
-        """Verification failed and the playbook says `next`: execution and verification again, without that candidate."""
-        chosen = [
-            walk.registers.get(one.register or "")
-            for one in self.plan.playbook.section("execution")
-            if one.module == "last_good"
+        """Verification failed and the playbook says `next`: on to the next-best candidate, if one was chosen here."""
+        names = [
+            one.register for one in self.plan.playbook.section("execution") if one.module == "last_good" and one.register
         ]
-        version = next((one["version"] for one in chosen if isinstance(one, Mapping) and one.get("version")), None)
-        if version is None or version in self.site.excluded.get(walk.row.name, {}):
+        version = next(
+            (walk.registers[name]["version"] for name in names if walk.registers.get(name, {}).get("version")), None
+        )
+        if self.stopping or version is None or version in self.site.excluded.get(walk.row.name, {}):
             return False
-        self.site.excluded.setdefault(walk.row.name, {})[version] = "it failed verification in this run"
         self.journal.append(self.id, "candidate.failed", {"version": version}, walk.row.name)
-        walk.generation += 1
-        again = {node.id for node in self.plan.nodes.values() if node.section in ("execution", "verification")}
-        walk.status = {name: status for name, status in walk.status.items() if name not in again}
-        for name in again:
-            walk.waiting[name] = sum(1 for before in self.plan.nodes[name].after if before not in walk.status)
-        walk.items.clear()
-        self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != walk.row.name}
-        self.tasks.put(lambda: self._begin(walk))
-        walk.begun = False
-        self._wait([walk])
-        if not self.stopping and walk.begun:
-            self._finish_host(walk)
+        self._exclude(walk, version)
+        self.failed.discard(walk.row.name)
         return True
 
-    # -- the end ------------------------------------------------------------------------------------------------------
+    def _exclude(self, walk: Walk, version: str) -> None:
+        host = walk.row.name
+        self.site.excluded.setdefault(host, {})[version] = "it failed verification in this run"
+        self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != host}
+        walk.again(("execution", "verification"))
+
+    # -- the end
 
     def _end(self) -> Exit:
-        if isinstance(self.broken, JournalError):
-            raise self.broken
         if self.broken is not None:
             raise self.broken
         if self.stopping in ("interrupted", "waiting"):
@@ -512,59 +423,55 @@ class Run:
                 self.journal.append(self.id, "run.interrupted", {"why": "stopped by a person"})
             self.outbox.close()
             return Exit.INTERRUPTED if self.stopping == "interrupted" else Exit.WAITING
-        outcome = self._outcome()
-        if outcome == "cancelled" and self.cancel_undo:
+        if self.stopping == "cancelled" and self.cancel_undo:
             for walk in self.walks.values():
                 undo.host(self.site, walk.row)
+        outcome = self._outcome()
         code = EXITS[outcome]
-        self.ended = outcome
         self.journal.append(self.id, "run.ended", {"outcome": outcome, "exit": int(code), "why": self._why(outcome)})
-        for name in (outcome, "ended"):
-            self.outbox.event(name)
-        if outcome in ("drifted",):
-            self.outbox.event("failed")
+        for event in (outcome, *(("failed",) if outcome == "drifted" else ()), "ended"):
+            self.outbox.event(event)
         self.outbox.close()
         return code
 
     def _outcome(self) -> str:
-        if self.stopping in ("rejected", "expired", "cancelled"):
+        if self.stopping:
             return self.stopping
         results = [walk.result for walk in self.walks.values()]
-        for outcome in ("drifted", "failed", "held", "undone"):
-            if outcome in results and (outcome in ("drifted",) or results.count(outcome)):
-                if sum(1 for walk in self.walks.values() if self._failed(walk)) <= self.plan.tolerated and all(results):
-                    return "recovered"
-                return outcome
+        worst = next((outcome for outcome in FAILED if outcome in results), "")
+        if worst and len(self.failed) > self.plan.tolerated:
+            return worst
         if not all(results):
             return "failed"
-        if all(result == "not_triggered" for result in results):
-            return "not_triggered"
-        return "recovered" if "recovered" in results else "succeeded"
+        if worst or "recovered" in results:
+            return "recovered"
+        return "not_triggered" if set(results) == {"not_triggered"} else "succeeded"
 
     def _why(self, outcome: str) -> str:
-        failed = [walk.row.name for walk in self.walks.values() if self._failed(walk)]
-        if outcome in ("failed", "held", "undone", "drifted") and len(self.walks) > 1:
-            pending = sum(1 for walk in self.walks.values() if not walk.result)
-            return f"{len(failed)} of {len(self.walks)} hosts failed, {self.plan.tolerated} tolerated; {pending} not begun"
-        return {
-            "expired": "nobody gave the missing key in time; no host was changed",
-            "rejected": "a person said no; no host was changed",
-        }.get(outcome, "")
+        if len(self.walks) > 1 and self.failed:
+            left = sum(1 for walk in self.walks.values() if not walk.result)
+            return f"{len(self.failed)} of {len(self.walks)} hosts failed, {self.plan.tolerated} may; {left} are not through"
+        if outcome in ("expired", "rejected"):
+            return "no host was changed: " + (
+                "nobody gave the missing key in time" if outcome == "expired" else "a person of the roles said no"
+            )
+        return ""
 
-    # -- resume -------------------------------------------------------------------------------------------------------
+    # -- resume
 
     def restore(self, entries: Iterable[Entry]) -> Mapping[str, int]:
         """Takes over what the journal says. Returns how many steps are kept and how many are looked at first."""
-        kept, outcomes = 0, {}
+        outcomes: dict[tuple[str, str], Entry] = {}
         for entry in entries:
-            self.seen = entry.seq
+            self.seen, place = entry.seq, (entry.host, entry.step)
             match entry.kind:
                 case "step.intent":
-                    self.site.unsettled[entry.host, entry.step] = entry.body
+                    self.site.unsettled[place] = entry.body
                     self.site.touched.add(entry.host)
                 case "step.outcome":
-                    outcomes[entry.host, entry.step] = entry
-                    self.site.unsettled.pop((entry.host, entry.step), None)
+                    outcomes[place] = entry
+                    if entry.body["outcome"] != "uncertain":
+                        self.site.unsettled.pop(place, None)
                 case "authority.settled":
                     self.authorised = self.authorised or entry.body["decision"] in ("automatic", "approved")
                 case "key.asked":
@@ -572,59 +479,38 @@ class Run:
                 case "message.queued" | "message.sent":
                     self.outbox.restore(entry)
                 case "candidate.failed":
-                    walk = self.walks[entry.host]
-                    walk.generation += 1
-                    self.site.excluded.setdefault(entry.host, {})[entry.body["version"]] = (
-                        "it failed verification in this run"
-                    )
+                    self._exclude(self.walks[entry.host], entry.body["version"])
+                    kept = ("trigger", "forensics")
                     outcomes = {
-                        key: kept_
-                        for key, kept_ in outcomes.items()
-                        if key[0] != entry.host or key[1].partition("/")[0] in ("trigger", "forensics")
+                        key: one for key, one in outcomes.items() if key[0] != entry.host or key[1].partition("/")[0] in kept
                     }
-        for (host, name), entry in outcomes.items():
-            if host and self._take_over(self.walks[host], name, entry, outcomes):
-                kept += 1
-        if self.authorised:
-            self.asked = None
-        return {"kept": kept, "looked": len(self.site.unsettled)}
+        kept_ = sum(
+            self._take_over(self.walks[host], name, entry, outcomes) for (host, name), entry in outcomes.items() if host
+        )
+        return {"kept": kept_, "looked": len(self.site.unsettled)}
 
     def _take_over(self, walk: Walk, name: str, entry: Entry, outcomes: Mapping[tuple[str, str], Entry]) -> bool:
-        """One settled step of an earlier attempt: kept if it ended well, or if its remedy has already begun."""
+        """One settled step of an earlier attempt: kept if it ended well, was tolerated, or its remedy has already begun."""
         settled = step.restored(entry.body)
-        bare, _, index = name.partition("[")
+        bare, _, item = name.partition("[")
         node = self.plan.nodes.get(bare)
         if node is None or node.step is None:
             return False
-        if index:
+        one, host = node.step, walk.row.name
+        if item:
             if settled.good:
-                walk.items.setdefault(bare, {})[name] = settled
+                self.items.setdefault((host, bare), {})[name] = settled
             return False
-        one = node.step
-        remedied = any(
-            (walk.row.name, other.id) in outcomes
-            for other in self.plan.playbook.steps
-            if one.arms and any(a == (b, "rescue") for a in other.arms for b, arm in one.arms if arm == "block")
-        )
-        tolerated = one.on_failure == "continue" and not settled.good
-        if not settled.good and not remedied and not tolerated:
-            return False
-        if one.no_log and one.register:
-            return False  # its result was kept as a digest only: it is read again
-        if one.register:
-            walk.registers[one.register] = settled.registered
-        if one.section == "trigger":
-            walk.met[one.id] = settled.good and bool((settled.reading or {}).get("met", True))
+        blocks = {block for block, arm in node.around if arm == "block"}
+        rescues = [inner for block in blocks for inner in walk.ways.arms.get((block, "rescue"), ())]
+        remedied = any((host, inner) in outcomes for inner in rescues)
+        tolerated = one.on_failure == "continue" and settled.outcome != "uncertain"
+        if not (settled.good or remedied or tolerated) or (one.no_log and one.register):
+            return False  # what was kept as a digest only is read again too
         if one.run_once:
-            self.shared[self.batch_of[walk.row.name], one.id] = settled
-        walk.tolerated = walk.tolerated or tolerated
-        self._settle(walk, bare, "ok" if settled.good else "recovered" if tolerated else "bad")
-        walk.busy = 0
+            self.shared[self.batch_of[host], one.id] = settled
+        walk.settle(bare, self._take(walk, one, settled))
         return True
-
-
-class _Moved(Exception):
-    """A host's live state is not what was approved: its walk ends here."""
 
 
 def ask(site: Site, rule: authority.Rule, digest: str, facts: Mapping[str, Json]) -> Entry:
@@ -634,17 +520,9 @@ def ask(site: Site, rule: authority.Rule, digest: str, facts: Mapping[str, Json]
     return site.journal.append(site.run, "key.asked", body)
 
 
-def judge(site: Site, request: Mapping[str, Json], keys: list[dict[str, Json]]) -> authority.Verdict:
+def judge(site: Site, asked: Entry) -> authority.Verdict:
     """What the keys that are there amount to, every signature checked again."""
-    rule = authority.Rule(request["mode"], tuple(request["roles"]))
+    keys = [entry.body for entry in site.journal.entries(site.run, asked.seq) if entry.kind in ("key.given", "key.refused")]
+    rule = authority.Rule(asked.body["mode"], tuple(asked.body["roles"]))
     people = authority.roster(source.parse(site.plan.roster["text"], site.plan.roster["path"]))
-    return authority.judge(rule, people, request, site.requester, keys, site.now())
-
-
-def _change_words(change: Json) -> str:
-    if not change:
-        return "nothing to change"
-    return ", ".join(
-        f"{key} {printable(template.shown(before), 40)} -> {printable(template.shown(after), 40)}"
-        for key, before, after in change
-    )
+    return authority.judge(rule, people, asked.body, site.requester, keys, site.now())

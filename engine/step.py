@@ -26,6 +26,8 @@ GOOD = frozenset({"unchanged", "changed", "skipped", "waived"})
 #: Seconds that the second reading may take when the step's own time is used up: without it nobody knows what was done.
 GRACE = 15.0
 LONGEST_DELAY = 60.0
+CUT_OFF = "the run was cut off inside this step"
+BY_HAND = "make it right by hand, either way, then engine resume"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Settled:
 
     @property
     def good(self) -> bool:
+        """Whether later steps may build on it."""
         return self.outcome in GOOD
 
 
@@ -112,6 +115,7 @@ class Site:
         return template.resolve(raw, self.wanted(step), fixed, row.outside if row else frozenset())
 
     def wanted(self, step: Step) -> frozenset[str]:
+        """The names that the step needs, those of its bare expressions included."""
         found = self._mentions.get(step.id)
         if found is None:
             found = self._mentions[step.id] = step.mentions | self._expression_names(step)
@@ -160,6 +164,7 @@ class Site:
     def context(
         self, step: Step, row: HostRow | None, item_id: str, names: Mapping[str, Json], deadline: float, generation: int
     ) -> Context:
+        """What the module is handed. `deadline`: as `time.monotonic` counts; `generation`: which candidate this is."""
         host = row.name if row else ""
         key = canon.text_digest(f"{self.run}\n{host}\n{item_id}\n{generation}".encode())[7:39]
 
@@ -186,8 +191,13 @@ class Site:
             self._folders.add(evidence)
         return Context(
             host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=evidence,
-            wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(), stop=self.stop,
+            wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(),
+            stop=self.stop_of(step),
         )  # fmt: skip
+
+    def stop_of(self, step: Step) -> threading.Event:
+        """What ends a wait inside the step early: the stop of the run, but for clean-up, which runs because of it."""
+        return threading.Event() if any(arm == "always" for _, arm in step.arms) else self.stop
 
     def _destinations(self) -> Mapping[str, Json]:
         if not self.plan.destinations:
@@ -232,7 +242,7 @@ def perform(
         error = Misplaced(fault, step)
         settled = Settled("failed", error.message, error.hint)
     settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
-    _record(site, step, host, step.id, settled, step.register)
+    record(site, step, host, step.id, settled, step.register)
     site.unsettled.pop((host, step.id), None)
     return settled
 
@@ -261,7 +271,7 @@ def _with_keywords(
             earlier = _skipped(step, site.names(step, row, registers, more)) or _tried(
                 site, step, row, registers, item_id, more, deadline, generation
             )
-            _record(site, step, row.name if row else "", item_id, replace(earlier, started=site.now()), None)
+            record(site, step, row.name if row else "", item_id, replace(earlier, started=site.now()), None)
         results.append(earlier)
         if not earlier.good and step.on_failure != "continue":
             break
@@ -338,7 +348,7 @@ def _tried(
             row.name if row else "",
             item_id,
         )
-        if site.stop.wait(delay * random.uniform(0.75, 1.25)):  # noqa: S311 (jitter)
+        if site.stop_of(step).wait(delay * random.uniform(0.75, 1.25)):  # noqa: S311 (jitter)
             raise Stopped("stopped between two tries")
         delay = min(delay * 2, LONGEST_DELAY)
     raise AssertionError("the last attempt returns")
@@ -419,11 +429,16 @@ def _after_crash(
             registered=register(before, True, "changed"),
         )
     if entry.crash_class(params) == "D":
-        return _result("uncertain", before, meant, "the run was cut off inside this step, and it cannot be read whether it was done",
-                       "look at the host; make it right by hand, then engine resume")  # fmt: skip
+        return _result(
+            "uncertain",
+            before,
+            meant,
+            f"{CUT_OFF}, and it cannot be read whether it was done",
+            f"look at the host; {BY_HAND}",
+        )
     if meant is not None and change != meant:
-        return _result("uncertain", before, meant, f"the run was cut off inside this step; now it would change {says(change)}, then it was {says(meant)}",
-                       "find out who changed it; set it by hand to either, then engine resume")  # fmt: skip
+        why = f"{CUT_OFF}; now it would change {says(change)}, then it was {says(meant)}"
+        return _result("uncertain", before, meant, why, f"find out who changed it; {BY_HAND}")
     return None
 
 
@@ -451,8 +466,8 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
         late = f"the reply was lost ({problem.message}), and the second reading shows it done" if problem else ""
         return _result("changed", after, change, late)
     if problem is None:
-        return _result("failed", after, change, f"the module reported no error, yet the second reading says {says(left)} is still to do",
-                       "the host accepted the request and did not do it: look at the host")  # fmt: skip
+        why = f"the module reported no error, yet the second reading says {says(left)} is still to do"
+        return _result("failed", after, change, why, "the host accepted the request and did not do it: look at the host")
     if entry.crash_class(params) == "D" and isinstance(problem, TimedOut):
         return _result(
             "uncertain", after, change, f"{problem.message}; it cannot be read whether it was done", "look at the host"
@@ -515,6 +530,7 @@ def says(change: Change) -> str:
 
 
 def short(value: Json) -> str:
+    """A value in a sentence."""
     return "absent" if value is None else printable(template.shown(value), 60)
 
 
@@ -541,7 +557,8 @@ def restored(body: Mapping[str, Json]) -> Settled:
     )
 
 
-def _record(site: Site, step: Step, host: str, item_id: str, settled: Settled, publishes: str | None) -> None:
+def record(site: Site, step: Step, host: str, item_id: str, settled: Settled, publishes: str | None = None) -> None:
+    """Journals how a step, or one item of its loop, ended."""
     scrub = site.secrets.scrub
     body = {
         "outcome": settled.outcome, "module": step.module, "name": step.name,

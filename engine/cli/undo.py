@@ -94,8 +94,7 @@ def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
     request = asked[-1] if asked else runner.ask(site, rule, digest, facts)
     poll = running.prompter(site.journal, site.run, view, tuple(Path(key) for key in said["keys"]))
     while True:
-        keys = [e.body for e in site.journal.entries(site.run, request.seq) if e.kind in ("key.given", "key.refused")]
-        verdict = runner.judge(site, request.body, keys)
+        verdict = runner.judge(site, request)
         if verdict.state == "approved":
             site.journal.append(
                 site.run,

@@ -1,0 +1,123 @@
+"""One host's way through the graph: what has settled, what that makes ready, and what a block makes of its steps.
+
+In: nodes, statuses as they come. Out: names that may begin now, and the verdict at the end. No input or output of any
+kind, so it can be tested with nothing but a graph.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.check import HostRow
+from engine.layout import Node
+from modules.contract import Json
+
+# A status is ok, skip (not needed or not chosen), recovered (went wrong and was put right, or is tolerated), bad (went
+# wrong) or blocked (never begun, because something before it went wrong).
+BAD = frozenset({"bad", "blocked"})
+#: The sections whose failure is the host's failure, in order.
+COUNTED = ("forensics", "execution", "verification")
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What all hosts of a plan share: the nodes, who waits for whom, what stands directly in each arm of a block, and what
+    stands in no block, by section."""
+
+    nodes: Mapping[str, Node]
+    followers: Mapping[str, list[str]]
+    arms: Mapping[tuple[str, str], list[str]]
+    top: Mapping[str, list[str]]
+
+    @classmethod
+    def of(cls, nodes: Mapping[str, Node]) -> Ways:
+        """Worked out once for a plan."""
+        followers: dict[str, list[str]] = {name: [] for name in nodes}
+        arms: dict[tuple[str, str], list[str]] = {}
+        top: dict[str, list[str]] = {}
+        for node in nodes.values():
+            for name in node.after:
+                followers[name].append(node.id)
+            if node.kind in ("step", "end"):
+                (arms.setdefault(node.around[-1], []) if node.around else top.setdefault(node.section, [])).append(node.id)
+        return cls(nodes, followers, arms, top)
+
+
+class Walk:
+    """One host on its way. Its methods are called under `lock` by whoever works for the host at that moment."""
+
+    def __init__(self, ways: Ways, row: HostRow) -> None:
+        self.ways, self.row = ways, row
+        self.lock = threading.Lock()
+        self.status: dict[str, str] = {}
+        self.waiting = {node.id: len(node.after) for node in ways.nodes.values()}
+        self.registers: dict[str, Json] = {}
+        self.met: dict[str, bool] = {}
+        self.generation = 1
+        self.busy = 0
+        self.begun = self.tolerated = False
+        self.parked: list[str] = []
+        self.result = ""
+
+    def ready(self) -> list[str]:
+        """What may begin: everything it waits for has settled."""
+        return [name for name, left in self.waiting.items() if left <= 0 and name not in self.status]
+
+    def settle(self, name: str, status: str) -> list[str]:
+        """Records how `name` ended; returns what that made ready."""
+        self.status[name] = status
+        made = []
+        for follower in self.ways.followers[name]:
+            self.waiting[follower] -= 1
+            if self.waiting[follower] == 0 and follower not in self.status:
+                made.append(follower)
+        return made
+
+    def blocked(self, node: Node) -> bool:
+        """Whether something that `node` waits for went wrong."""
+        return any(self.status[name] in BAD for name in node.after)
+
+    def unneeded(self, node: Node) -> bool:
+        """Whether the node is part of a remedy that is not needed."""
+        return any(arm == "rescue" and self.status.get(f"{block}.rescue") == "skip" for block, arm in node.around)
+
+    def arm_bad(self, block: str, arm: str) -> bool:
+        """Whether something in this arm of the block went wrong and was not put right inside it."""
+        return any(self.status.get(name) in BAD for name in self.ways.arms.get((block, arm), ()))
+
+    def point(self, node: Node) -> str:
+        """The status of a block's own node: does the remedy begin, does the clean-up, how did the block end?"""
+        block = node.id.rpartition(".")[0]
+        if node.kind == "rescue":
+            return "ok" if self.arm_bad(block, "block") else "skip"
+        if node.kind == "always":
+            return "ok"
+        body = self.ways.arms.get((block, "block"), [])
+        failed = self.arm_bad(block, "block")
+        saved = failed and (block, "rescue") in self.ways.arms and not self.arm_bad(block, "rescue")
+        if (failed and not saved) or self.arm_bad(block, "always"):
+            # a body that never began because something before the block went wrong did not fail by itself
+            began = any(self.status.get(name) not in ("blocked", None) for name in body)
+            return "bad" if began else "blocked"
+        if saved or any(self.status.get(name) == "recovered" for name in body):
+            self.tolerated = True
+            return "recovered"
+        return "ok"
+
+    def went_wrong(self) -> str:
+        """The section in which the host went wrong; empty when none did. Steps of a block count through its end."""
+        for section in COUNTED:
+            if any(self.status.get(name) == "bad" for name in self.ways.top.get(section, ())):
+                return section
+        return ""
+
+    def again(self, sections: tuple[str, ...]) -> None:
+        """Forgets how the nodes of these sections ended: they are walked once more."""
+        self.status = {name: status for name, status in self.status.items() if self.ways.nodes[name].section not in sections}
+        for node in self.ways.nodes.values():
+            if node.section in sections:
+                self.waiting[node.id] = sum(1 for name in node.after if name not in self.status)
+        self.generation += 1
+        self.begun = False
