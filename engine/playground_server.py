@@ -117,9 +117,10 @@ class Service:
             return playground.measure(self._seen) if len(self._seen) == WINDOW else {}
 
     def wrong(self, limit: int) -> list[dict[str, Any]]:
-        """The newest requests whose answer turned out wrong, newest last, at most `limit`."""
+        """The newest requests that the version which serves now got wrong, newest last, at most `limit`."""
         with self._lock:
-            return list(self._wrong)[-limit:] if limit > 0 else []
+            found = [entry for entry in self._wrong if entry["version"] == self.version]
+        return found[-limit:] if limit > 0 else []
 
     def exposition(self) -> str:
         """The metric page, in the Prometheus text format 0.0.4."""

@@ -231,7 +231,7 @@ def _next(folder: Path, run: str) -> None:
         f"engine run {PLAYBOOK} -i {INVENTORY}",
         "engine approve --key keys/ana         and keys/ben, in a third terminal",
     ):
-        _say(f"  {line}".rstrip())
+        _say(f"  {line}")
 
 
 def _stay(folder: Path, service: Service) -> None:
@@ -249,4 +249,4 @@ def _act(number: int, title: str) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(f"     {text}", err=True)
+    click.echo(f"     {text}".rstrip(), err=True)
