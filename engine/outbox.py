@@ -16,7 +16,7 @@ from engine import template
 from engine.check import HostRow
 from engine.diagnostics import EngineError
 from engine.journal import Entry
-from engine.step import Site
+from engine.site import Site
 from modules.contract import Json, ModuleError, diff
 
 TICK = 0.1
@@ -37,6 +37,7 @@ class Outbox:
         self._thread = threading.Thread(target=self._relay, daemon=True)
 
     def start(self) -> None:
+        """Begins to deliver."""
         if self.site.plan.playbook.section("communications"):
             self._thread.start()
 

@@ -13,7 +13,7 @@ from typing import Any
 from engine import canon, step, template
 from engine.check import HostRow
 from engine.playbook import Step
-from engine.step import Site
+from engine.site import Site
 from modules.contract import Json, ModuleError, State, diff
 
 Row = dict[str, Json]

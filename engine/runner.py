@@ -22,7 +22,8 @@ from engine.diagnostics import Exit
 from engine.journal import Entry
 from engine.layout import Node
 from engine.playbook import Step
-from engine.step import Drifted, Settled, Site
+from engine.site import Site
+from engine.step import Drifted, Settled
 from engine.walk import Walk, Ways
 from modules.contract import Json, Stopped
 

@@ -10,17 +10,15 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine import canon, source, template
+from engine import canon, template
 from engine.check import HostRow
 from engine.diagnostics import Diagnostic, printable
-from engine.journal import Journal
-from engine.plan import Plan
 from engine.playbook import SECTIONS, Step
-from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, Wire, compared, diff
+from engine.site import Misplaced, Site
+from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, compared, diff
 
 GOOD = frozenset({"unchanged", "changed", "skipped", "waived"})
 #: Seconds that the second reading may take when the step's own time is used up: without it nobody knows what was done.
@@ -48,169 +46,6 @@ class Settled:
     def good(self) -> bool:
         """Whether later steps may build on it."""
         return self.outcome in GOOD
-
-
-@dataclass
-class Site:
-    """What the steps of one run share. `unsettled` maps (host, step) to the intent that has no outcome; `approved` to the
-    preview that keys were given for; `excluded` lists, for each host, versions that failed in this run."""
-
-    plan: Plan
-    catalog: Any
-    journal: Journal
-    run: str
-    wire: Wire
-    base: Path
-    requester: str = ""
-    check: bool = False
-    now: Callable[[], float] = time.time
-    stop: threading.Event = field(default_factory=threading.Event)
-    unsettled: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
-    approved: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
-    touched: set[str] = field(default_factory=set)
-    excluded: dict[str, dict[str, str]] = field(default_factory=dict)
-    started: float = 0.0
-    trigger: Json = None
-    shapes: dict[str, source.Shape] = field(default_factory=dict)
-    _mentions: dict[str, frozenset[str]] = field(default_factory=dict)
-    _folders: set[Path] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.secrets = template.Secrets(self.base)
-
-    def fixed(self, row: HostRow | None, registers: Mapping[str, Json]) -> dict[str, Json]:
-        """The names that are no variables: built-in ones, what is registered, -e."""
-        plan = self.plan
-        names: dict[str, Json] = {
-            "secret": self.secrets,
-            "groups": plan.groups,
-            "run": {
-                "id": self.run,
-                "started": self.started,
-                "requester": self.requester,
-                "name": plan.playbook.name,
-                "digest": plan.digest,
-            },
-            "trigger": self.trigger,
-            **plan.options.extra,
-            **registers,
-        }
-        if row is not None:
-            names |= {"inventory_hostname": row.name, "group_names": list(row.groups)}
-        if plan.groups:
-            names["hostvars"] = {other.name: dict(other.vars) for other in plan.hosts}
-        return names
-
-    def names(
-        self, step: Step, row: HostRow | None, registers: Mapping[str, Json], more: Mapping[str, Json]
-    ) -> Mapping[str, Json]:
-        """Everything that the step may mention on this host. Raises template.Fault."""
-        fixed = self.fixed(row, registers)
-        fixed.update(more)
-        raw = {**(row.vars if row else {}), **self.plan.playbook.vars, **step.vars}
-        for name in self.plan.options.extra:
-            raw.pop(name, None)
-        if "to" in self.plan.options.extra:
-            raw.pop("to", None)
-        return template.resolve(raw, self.wanted(step), fixed, row.outside if row else frozenset())
-
-    def wanted(self, step: Step) -> frozenset[str]:
-        """The names that the step needs, those of its bare expressions included."""
-        found = self._mentions.get(step.id)
-        if found is None:
-            found = self._mentions[step.id] = step.mentions | self._expression_names(step)
-        return found
-
-    def _expression_names(self, step: Step) -> frozenset[str]:
-        entry = self.catalog.get(step.module)
-        properties = entry.schema.get("properties", {})
-        found: set[str] = set()
-        for name, value in (step.params if isinstance(step.params, dict) else {}).items():
-            if properties.get(name, {}).get("format") == "expression" and isinstance(value, str):
-                found |= template.expression(value).names
-        return frozenset(found)
-
-    def params(self, step: Step, names: Mapping[str, Json]) -> dict[str, Json]:
-        """The step's parameters, rendered now and checked again. Raises template.Fault or ModuleError with the place."""
-        entry = self.catalog.get(step.module)
-        properties = entry.schema.get("properties", {})
-        found: dict[str, Json] = {}
-        rendered = False
-        for name, value in step.params.items():
-            if properties.get(name, {}).get("format") == "expression":
-                found[name] = value
-                continue
-            try:
-                found[name] = made = template.render(value, names)
-            except template.Fault as fault:
-                raise Misplaced(fault, step, name) from None
-            rendered = rendered or made is not value
-        if step.module == "last_good":
-            asked = self.plan.options.extra.get("to")
-            if asked is not None:
-                found.setdefault("to", asked)
-        if rendered:
-            shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
-            problems = shape.problems(self.secrets.scrub(found))
-            if problems:
-                where = problems[0].absolute_path[0] if problems[0].absolute_path else ""
-                place = step.place(step.module, *([where] if where else []))
-                raise ModuleError(
-                    f"{place}: `{where or step.module}` after rendering: {printable(problems[0].message, 160)}",
-                    "correct the value",
-                )
-        return found
-
-    def context(
-        self, step: Step, row: HostRow | None, item_id: str, names: Mapping[str, Json], deadline: float, generation: int
-    ) -> Context:
-        """What the module is handed. `deadline`: as `time.monotonic` counts; `generation`: which candidate this is."""
-        host = row.name if row else ""
-        key = canon.text_digest(f"{self.run}\n{host}\n{item_id}\n{generation}".encode())[7:39]
-
-        def test(text: str, more: Mapping[str, Json]) -> bool:
-            try:
-                return template.decide(text, {**names, **more})
-            except template.Fault as fault:
-                raise ModuleError(f"{step.place()}: {fault.message}", fault.hint) from None
-
-        def history(module: str, params: Mapping[str, Json]) -> list[dict[str, Json]]:
-            entry = self.catalog.get(module)
-            if entry is None or not entry.has("history"):
-                raise ModuleError(
-                    f"`{module}` is no module that keeps a history", "registries do, for example directory.current"
-                )
-            ctx = self.context(step, row, item_id, names, deadline, generation)
-            found: list[dict[str, Json]] = entry.call("history", params, ctx)
-            left = self.excluded.get(host, {})
-            return [{**one, "excluded": left[one["version"]]} if one["version"] in left else one for one in found]
-
-        evidence = self.journal.files(self.run).absolute() / "evidence" / (host or "_run")
-        if evidence not in self._folders:
-            evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._folders.add(evidence)
-        return Context(
-            host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=evidence,
-            wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(),
-            stop=self.stop_of(step),
-        )  # fmt: skip
-
-    def stop_of(self, step: Step) -> threading.Event:
-        """What ends a wait inside the step early: the stop of the run, but for clean-up, which runs because of it."""
-        return threading.Event() if any(arm == "always" for _, arm in step.arms) else self.stop
-
-    def _destinations(self) -> Mapping[str, Json]:
-        if not self.plan.destinations:
-            return {}
-        return {name: template.render(value, {"secret": self.secrets}) for name, value in self.plan.destinations.items()}
-
-
-class Misplaced(ModuleError):
-    """A template's fault at run time, with its place."""
-
-    def __init__(self, fault: template.Fault, step: Step, *below: str) -> None:
-        place = step.place(*((step.module, *below) if below else ()))
-        super().__init__(f"{place}: {fault.message}", fault.hint)
 
 
 @dataclass(frozen=True)

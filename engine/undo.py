@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from engine import step, template
 from engine.check import HostRow
 from engine.journal import Entry
-from engine.step import Site, guarded
+from engine.site import Site
+from engine.step import guarded
 from modules.contract import Change, Json, ModuleError, State, compared, diff
 
 
@@ -47,8 +48,6 @@ def pending(entries: list[Entry]) -> list[Entry]:
             first.setdefault(entry.step, entry)
         elif entry.kind == "undo.outcome" and entry.body["outcome"] in ("undone", "unchanged", "none"):
             first.pop(entry.step, None)
-        elif entry.kind == "candidate.failed":
-            first = {name: one for name, one in first.items()}
     return sorted(first.values(), key=lambda entry: -entry.seq)
 
 
@@ -74,11 +73,11 @@ def _one(site: Site, row: HostRow, intent: Entry, registers: Mapping[str, Json])
         return _say(site, row, intent, one.module, "none", "this step has no undo")
     ctx = site.context(one, row, intent.step, names, time.monotonic() + one.timeout, 1)
     try:
-        change = _change(intent, params, entry)
+        change = _change(intent)
         now = guarded(lambda: entry.module.read(params, ctx))
-        if _shows(now, change.before, change):
+        if _shows(now, change.before):
             return _say(site, row, intent, one.module, "unchanged", "it is already as it was before")
-        if not _shows(now, change.after, change):
+        if not _shows(now, change.after):
             found = diff(now, change.after)
             return _say(
                 site,
@@ -95,14 +94,14 @@ def _one(site: Site, row: HostRow, intent: Entry, registers: Mapping[str, Json])
         after = guarded(lambda: entry.module.read(params, ctx))
     except ModuleError as error:
         return _say(site, row, intent, one.module, "failed", error.message)
-    if not _shows(after, change.before, change):
+    if not _shows(after, change.before):
         return _say(
             site, row, intent, one.module, "failed", "after the undo, the second reading does not show what was there before"
         )
     return _say(site, row, intent, one.module, "undone", "", Change(change.after, change.before))
 
 
-def _change(intent: Entry, params: dict[str, Json], entry: object) -> Change:
+def _change(intent: Entry) -> Change:
     stored = intent.body["change"]
     if "before" not in stored:
         raise ModuleError(
@@ -111,8 +110,8 @@ def _change(intent: Entry, params: dict[str, Json], entry: object) -> Change:
     return Change.of(stored)
 
 
-def _shows(now: State | None, wanted: State | None, change: Change) -> bool:
-    """Whether the world shows `wanted`, as far as the change is concerned."""
+def _shows(now: State | None, wanted: State | None) -> bool:
+    """Whether the world shows `wanted`."""
     if now is None or wanted is None:
         return now is None and (wanted is None or all(value is None for value in wanted.values()))
     seen = compared(now) or {}

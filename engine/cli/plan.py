@@ -43,7 +43,7 @@ def command(playbook: Path, inventories: tuple[str, ...], out: Path | None, **sa
     from engine.cli import opening
     from engine.journal import Journal
     from engine.layout import Options
-    from engine.step import Site
+    from engine.site import Site
     from modules._wire import Wire
 
     words = {name: tuple(w.strip() for w in said[name].split(",") if w.strip()) for name in ("tags", "skip_tags")}

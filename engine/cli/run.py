@@ -50,7 +50,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     from engine import __version__, layout, plan
     from engine.cli import opening, running
     from engine.runner import Run
-    from engine.step import Site
+    from engine.site import Site
 
     who = opening.requester(said["requester"])
     saved = opening.stored(playbook) if opening.is_plan(playbook) else None

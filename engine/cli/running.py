@@ -20,7 +20,7 @@ from engine import look as looks
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal
 from engine.runner import Run, Wishes
-from engine.step import Site
+from engine.site import Site
 from modules._wire import Wire
 from modules.contract import Json
 
