@@ -27,8 +27,14 @@ SCHEMA: dict[str, Json] = {
     "required": ["url"],
     **_client.MODEL_IF_V2,
     "allOf": [
-        {"anyOf": [{"required": [name]} for name in _LIMITS], "x-says": "a mapping with a limit: `p50_below`, `p95_below` or `p99_below`"},
-        {"oneOf": [{"required": ["probe"]}, {"required": ["data"]}], "x-says": "a mapping with exactly one of `probe` and `data`"},
+        {
+            "anyOf": [{"required": [name]} for name in _LIMITS],
+            "x-says": "a mapping with a limit: `p50_below`, `p95_below` or `p99_below`",
+        },
+        {
+            "oneOf": [{"required": ["probe"]}, {"required": ["data"]}],
+            "x-says": "a mapping with exactly one of `probe` and `data`",
+        },
     ],
     "properties": {
         **_client.ASKING,

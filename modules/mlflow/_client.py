@@ -61,12 +61,19 @@ class File:
     size: int
 
 
-def call(ctx: Context, params: Params, method: str, path: str, fields: Mapping[str, Json]) -> Any:
-    """One call of the API, `fields` as query (GET) or JSON body. Raises Absent for what is not there, else ModuleError."""
+def call(ctx: Context, params: Params, method: str, path: str, fields: Mapping[str, Json], key: str = "") -> dict[str, Any]:
+    """One call of the API, `fields` as query (GET) or JSON body: its answer, or what the answer has under `key`.
+
+    Raises Absent for what is not there, else ModuleError.
+    """
     query = f"?{urlencode(fields)}" if method == "GET" and fields else ""
     body = None if method == "GET" else dict(fields)
     reply = ctx.http(method, at(params, f"/api/2.0/{path}{query}"), json=body, headers=_headers(params))
-    return _checked(reply, f"MLflow at {params['server']} says").json()
+    answer = _checked(reply, f"MLflow at {params['server']} says").json()
+    found = answer.get(key) if key and isinstance(answer, dict) else answer
+    if not isinstance(found, dict):
+        raise ModuleError(f"{params['server']} does not answer like MLflow: {reply.text(80)!r}")
+    return found
 
 
 def at(params: Params, path: str) -> str:
@@ -85,9 +92,9 @@ def _checked(reply: Reply, what: str) -> Reply:
     if reply.ok:
         return reply
     try:
-        said = json.loads(reply.body)
+        said = reply.json()
         code, message = said["error_code"], str(said["message"])[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ModuleError, KeyError, TypeError):
         return expect_ok(reply, what)
     kind = Absent if code == "RESOURCE_DOES_NOT_EXIST" else ModuleError
     raise kind(f"{what} HTTP {reply.status}: {message}")
@@ -96,8 +103,7 @@ def _checked(reply: Reply, what: str) -> Reply:
 # ------------------------------------------------------------------------------------------------ the registry
 def model(ctx: Context, params: Params) -> dict[str, Any]:
     """The registered model. Raises Absent when there is none."""
-    found = call(ctx, params, "GET", "mlflow/registered-models/get", {"name": params["model"]})
-    return cast(dict[str, Any], found["registered_model"])
+    return call(ctx, params, "GET", "mlflow/registered-models/get", {"name": params["model"]}, "registered_model")
 
 
 def aliases(registered: dict[str, Any]) -> dict[str, str]:
@@ -107,8 +113,8 @@ def aliases(registered: dict[str, Any]) -> dict[str, str]:
 
 def version(ctx: Context, params: Params, number: str) -> dict[str, Any]:
     """One version of the model. Raises Absent when there is none."""
-    found = call(ctx, params, "GET", "mlflow/model-versions/get", {"name": params["model"], "version": number})
-    return cast(dict[str, Any], found["model_version"])
+    which = {"name": params["model"], "version": number}
+    return call(ctx, params, "GET", "mlflow/model-versions/get", which, "model_version")
 
 
 def versions(ctx: Context, params: Params, most: int = 1 << 30) -> list[dict[str, Any]]:
@@ -138,7 +144,7 @@ def metrics(data: dict[str, Any]) -> dict[str, float]:
 
 def run(ctx: Context, params: Params, run_id: str) -> dict[str, Any]:
     """A run with its params, metrics, tags and inputs. Raises Absent when it is gone."""
-    return cast(dict[str, Any], call(ctx, params, "GET", "mlflow/runs/get", {"run_id": run_id})["run"])
+    return call(ctx, params, "GET", "mlflow/runs/get", {"run_id": run_id}, "run")
 
 
 def logged_model(ctx: Context, params: Params, found: dict[str, Any]) -> dict[str, Any] | None:
@@ -146,7 +152,7 @@ def logged_model(ctx: Context, params: Params, found: dict[str, Any]) -> dict[st
     model_id = _model_id(found)
     if model_id is None:
         return None
-    return cast(dict[str, Any], call(ctx, params, "GET", f"mlflow/logged-models/{quote(model_id, safe='')}", {})["model"])
+    return call(ctx, params, "GET", f"mlflow/logged-models/{quote(model_id, safe='')}", {}, "model")
 
 
 def _model_id(found: dict[str, Any]) -> str | None:

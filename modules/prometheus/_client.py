@@ -59,8 +59,8 @@ def fetch(ctx: Context, url: Json, params: Params, what: str, query: Mapping[str
 
 def _error(reply: Reply) -> str:
     try:
-        return str(json.loads(reply.body)["error"])[:300]
-    except (ValueError, KeyError, TypeError):
+        return str(reply.json()["error"])[:300]
+    except (ModuleError, KeyError, TypeError):
         return " ".join(reply.text(120).split()) or "(empty)"
 
 
@@ -77,16 +77,15 @@ def newest(ctx: Context, params: Params) -> Sample:
     """
     query = params["query"]
     # The line break ends a comment at the end of the query.
-    found = _one(_result(ctx, params, "query", {"query": f"timestamp(\n{query}\n)"}), query)
-    now, stamp = found["value"]
+    now, stamp = _one(_result(ctx, params, "query", {"query": f"timestamp(\n{query}\n)"}), "value", query)
     return float(now), number(stamp, f"the time of {query}")
 
 
 def span(ctx: Context, params: Params, query: str, start: float, end: float, step: float) -> list[Sample]:
     """The query's one series at `start`, `start + step`, … `end` (seconds). Raises Missing for a value that is NaN."""
     asked = {"query": query, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-    found = _one(_result(ctx, params, "query_range", asked), query)
-    return [(float(when), number(value, f"{query} at {clock(float(when))}")) for when, value in found["values"]]
+    found = _one(_result(ctx, params, "query_range", asked), "values", query)
+    return [(float(when), number(value, f"{query} at {clock(float(when))}")) for when, value in found]
 
 
 def _result(ctx: Context, params: Params, call: str, asked: Mapping[str, Json]) -> list[Any]:
@@ -104,18 +103,28 @@ def _result(ctx: Context, params: Params, call: str, asked: Mapping[str, Json]) 
         raise
     except ModuleError as error:
         raise Unusable(f"Prometheus at {server}: {error.message}") from None
-    if not isinstance(result, list):
+    if not isinstance(result, list) or not all(isinstance(series, dict) for series in result):
         raise Unusable(f"{server} does not answer like Prometheus: {reply.text(80)!r}")
     return result
 
 
-def _one(result: list[Any], query: str) -> dict[str, Any]:
+def _one(result: list[Any], key: str, query: str) -> list[Any]:
+    """What the one series has under `key`."""
     if not result:
         raise Missing(f"{query} gives nothing: no such series, or none that is recent")
     if len(result) > 1:
         which = "; ".join(json.dumps(series.get("metric", {}), sort_keys=True) for series in result[:3])
         raise Unusable(f"{query} gives {len(result)} series, and it should be one: {which:.300}")
-    return dict(result[0])
+    found = result[0].get(key)
+    pairs = [found] if key == "value" else found
+    if not isinstance(pairs, list) or not pairs or not all(_is_pair(pair) for pair in pairs):
+        raise Unusable(f"{query} gives no numbers; of a histogram take histogram_quantile(…) or the like")
+    return list(found)
+
+
+def _is_pair(value: object) -> bool:
+    """Whether it is `[unix seconds, value]`."""
+    return isinstance(value, list) and len(value) == 2 and type(value[0]) in (int, float) and 0 <= value[0] < 1e11
 
 
 # ------------------------------------------------------------------------------------------------ a metric page

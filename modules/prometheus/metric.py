@@ -28,8 +28,14 @@ SCHEMA: dict[str, Json] = {
     "additionalProperties": False,
     "required": ["query"],
     "allOf": [
-        {"oneOf": [{"required": ["server"]}, {"required": ["page"]}], "x-says": "a mapping with exactly one of `server` and `page`"},
-        {"oneOf": [{"required": ["below"]}, {"required": ["above"]}], "x-says": "a mapping with exactly one of `below` and `above`"},
+        {
+            "oneOf": [{"required": ["server"]}, {"required": ["page"]}],
+            "x-says": "a mapping with exactly one of `server` and `page`",
+        },
+        {
+            "oneOf": [{"required": ["below"]}, {"required": ["above"]}],
+            "x-says": "a mapping with exactly one of `below` and `above`",
+        },
     ],
     "properties": {
         "server": {"type": "string", "format": "url", "minLength": 1, "description": "Address of a Prometheus server."},

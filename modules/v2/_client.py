@@ -165,8 +165,8 @@ def at(params: Params, path: str) -> str:
 def _says_not_found(reply: Reply, model: str) -> bool:
     """MLServer answers 404, Triton 400, and both name the model; a plain 404 is a wrong address."""
     try:
-        error = str(json.loads(reply.body)["error"])
-    except (ValueError, KeyError, TypeError):
+        error = str(reply.json()["error"])
+    except (ModuleError, KeyError, TypeError):
         return False
     return model in error and "not found" in error.lower()
 

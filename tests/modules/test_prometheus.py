@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from standins import prometheus
 from world import ScriptedWire, Served, World
 
-from modules.contract import Context, ModuleError, TimedOut
+from modules.contract import Context, ModuleError, Reply, TimedOut
 from modules.prometheus import _client, metric
 
 NOW = 1_767_225_600.0
@@ -119,6 +120,40 @@ def test_a_span_has_every_sample_and_not_too_many(ctx: Context, length: str) -> 
         state = metric.read({**PARAMS, "server": url, "for": length}, ctx)
     assert state["met"], state["_why"]
     assert 2 <= state["_samples"] < 11_000
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(), st.sampled_from(["NaN", "1", "x", "success"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["value", "values", "metric"]), inner)
+    ),
+    max_leaves=6,
+)
+SERIES = st.dictionaries(st.sampled_from(["value", "values", "metric", "histogram"]), JSON, max_size=3)
+ANSWER = st.one_of(
+    JSON,
+    st.fixed_dictionaries(
+        {
+            "status": st.sampled_from(["success", "error"]),
+            "data": st.one_of(JSON, st.fixed_dictionaries({"result": st.lists(SERIES)})),
+        }
+    ),
+)
+
+
+@given(replies=st.lists(ANSWER, min_size=1, max_size=4), status=st.sampled_from([200, 200, 200, 400, 500]))
+def test_no_answer_breaks_the_reading(tmp_path_factory: pytest.TempPathFactory, replies: list[Any], status: int) -> None:
+    """Whatever a server says, there is a verdict with a reason, and nothing that JSON cannot hold."""
+    queue = [Reply(status, {}, json.dumps(reply).encode(), 0.01) for reply in replies]
+
+    class Wire:
+        def http(self, *_: Any, **__: Any) -> Reply:
+            return queue.pop(0) if len(queue) > 1 else queue[0]
+
+    ctx = World(tmp_path_factory.mktemp("p"), {}).context(Wire())
+    state = metric.read({**PARAMS, "server": "http://prom"}, ctx)
+    assert state["_why"]
+    json.dumps(state, allow_nan=False)
 
 
 # ------------------------------------------------------------------------------------------------ a page
