@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -9,6 +10,8 @@ from string import Template
 import click
 
 from engine.diagnostics import Exit
+from modules.catalog import OURS, Catalog
+from modules.contract import Json
 
 #: Where each file goes, and the one in playbooks/starter/ that it is made from. `$environment` becomes the folder's name.
 _FILES = {
@@ -70,7 +73,27 @@ def _texts() -> dict[str, str]:
         for name, source in _ENVIRONMENT.items():
             text = Template((starter / source).read_text("utf-8"))
             found[f"inventories/{environment}/{name}"] = text.safe_substitute(environment=environment)
-    for schema in sorted(files("schemas").iterdir(), key=lambda entry: entry.name):
-        if schema.name.endswith(".schema.json"):
-            found[f"schemas/{schema.name}"] = schema.read_text("utf-8")
+    found |= {f"schemas/{name}": text for name, text in schemas().items()}
     return found
+
+
+def schemas() -> dict[str, str]:
+    """The schemas for editors, by file name. That of the playbook also knows every module's parameters."""
+    found = {file.name: file.read_text("utf-8") for file in files("schemas").iterdir() if file.name.endswith(".schema.json")}
+    book = json.loads(found["playbook.schema.json"])
+    modules = Catalog()
+    for name in OURS:
+        entry = modules.get(name)
+        if entry is not None:
+            book["$defs"]["step"]["properties"][name] = {**_templated(entry.schema), "description": entry.title}
+    found["playbook.schema.json"] = json.dumps(book, indent=2) + "\n"
+    return dict(sorted(found.items()))
+
+
+def _templated(schema: dict[str, Json]) -> dict[str, Json]:
+    """A module's schema in which every parameter may also be a `{{ template }}`: what it becomes, the engine checks."""
+    template = {"type": "string", "pattern": r"\{\{"}
+    wrapped = {}
+    for name, about in schema["properties"].items():
+        wrapped[name] = {"description": about["description"], "anyOf": [about, template]}
+    return {**schema, "properties": wrapped}

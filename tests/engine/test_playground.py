@@ -18,9 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from engine import playground, sshsig
+from engine import playground, source, sshsig
+from engine.cli.init import schemas
 from engine.playground import Broken, FraudModel
 from engine.playground_server import Service
 
@@ -510,6 +512,16 @@ def test_init_makes_a_repository_that_validates(tmp_path: Path) -> None:
         assert environment in (folder / "inventories" / environment / "hosts.yml").read_text()
     settings = json.loads((folder / ".vscode" / "settings.json").read_text())
     assert all((folder / schema).is_file() for schema in settings["yaml.schemas"])
+
+
+def test_editors_learn_the_parameters_of_every_module() -> None:
+    """The schema for editors takes every shipped playbook, and refuses a parameter that its module does not have."""
+    checker = jsonschema.Draft202012Validator(json.loads(schemas()["playbook.schema.json"]))
+    for path in SHIPPED:
+        book = source.load(path).data
+        assert [] == [error.message for error in checker.iter_errors(book)], path.name
+        book["communications"][0]["notify"]["mesage"] = "x"
+        assert not checker.is_valid(book)
 
 
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
