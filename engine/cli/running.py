@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 import click
 
-from engine import journal, live, screen, story
+from engine import __version__, journal, live, report, screen, story
 from engine import look as looks
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal
@@ -41,31 +41,17 @@ def site(opened: Any, store: Journal, run: str, base: Path, requester: str, chec
 
 @contextmanager
 def shown(store: Journal, as_json: bool, into: Path | None) -> Iterator[live.View]:
-    """The run on the screen while it goes on: people's view on standard error, JSON lines on standard output or in a file."""
+    """The run on the screen while it goes on: people's view on standard error, JSON lines on standard output or in `into`."""
     view = live.view(sys.stderr)
-    sinks: list[IO[str]] = [sys.stdout] if as_json else []
     opened = into.open("w", encoding="utf-8") if into else None
-    sinks += [opened] if opened else []
-    if sinks:
-        from engine import report
-
-        for sink in sinks:
-            sink.write(report.json_head() + "\n")
-
-        def write(entry: Entry) -> None:
-            if entry.seq:
-                line = report.json_line(entry)
-                for sink in sinks:
-                    sink.write(line + "\n")
-                    sink.flush()
-
-        store.listeners.append(write)
-    store.listeners.append(view.add)
+    outs: list[TextIO] = ([sys.stdout] if as_json else []) + ([opened] if opened else [])
+    listeners = [view.add, *(report.Events(out, __version__).add for out in outs)]
+    store.listeners += listeners
     try:
         with view:
             yield view
     finally:
-        store.listeners.remove(view.add)
+        store.listeners = [one for one in store.listeners if one not in listeners]
         if opened:
             opened.close()
 
@@ -98,7 +84,7 @@ def carried_out(run: Run, view: live.View) -> Exit:
 def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exit:
     """Writes the report and prints the recap. Returns the exit code."""
     told = story.tell(store.entries(run))
-    path = None
+    path = written(store, told) if told.ended is not None else None
     look = looks.style(sys.stderr)
     click.echo(screen.recap(told, look, str(path) if path else ""), err=True, nl=False)
     if as_json:
@@ -118,8 +104,6 @@ def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exi
 
 def written(store: Journal, told: story.Story) -> Path:
     """The report's three forms in the run's own folder; returns the HTML's path."""
-    from engine import report
-
     folder = store.files(told.run)
     for name, text in (("html", report.html(told)), ("md", report.markdown(told)), ("json", report.json_document(told))):
         path = folder / f"report.{name}"
