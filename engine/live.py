@@ -150,7 +150,7 @@ class Lines(View):
         tries = f" ({step.attempts} attempts)" if step.attempts > 1 else ""
         place, help_ = f"at {step.at}" if step.at else "", f"help: {step.hint}" if step.hint else ""
         what = f"{entry.host} {entry.step}  {words.span(step.seconds)}{tries}".strip()
-        self._line(entry.at, step.word, what, step.fact, [line for line in (place, help_) if line and step.bad])
+        self._line(entry.at, step.said, what, step.fact, [line for line in (place, help_) if line and step.bad])
 
     def _tally(self, at: float) -> None:
         for key, counts in self._counted.items():

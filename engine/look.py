@@ -31,6 +31,7 @@ _SIGNS = {
     "automatic": ("✔", "good"),
     "key given": ("✔", "good"),
     "message sent": ("✔", "good"),
+    "met": ("✔", "good"),
     "holds": ("!", "warn"),
     "no alarm": ("✔", "good"),
     "skipped": ("–", "quiet"),

@@ -92,8 +92,7 @@ def _checks(story: Story) -> list[str]:
     for row in story.rows():
         steps = [step for step in story.of(row.key) if step.ended] if row.section == "verification" else []
         if len(steps) == 1:
-            word = "met" if steps[0].met else steps[0].word
-            found.append(f"{row.key} {word}: {steps[0].fact}")
+            found.append(f"{row.key} {steps[0].said}: {steps[0].fact}")
         elif steps:
             met = sum(not step.bad for step in steps)
             found.append(f"{row.key} met on {met} of {words.plural(len(steps), 'host')}")
@@ -112,7 +111,7 @@ def _failure(story: Story, step: Step, look: Style) -> list[str]:
         "undo: " + ", ".join(f"{count} {word}" for word, count in put_back.items()) if put_back else "nothing was put back"
     )
     left = standing.left_out(story) if story.outcome != "undone" else ""
-    todo = [step.hint, ways(story)] if step.hint else [ways(story)]
+    todo = [step.hint, standing.ways(story)] if step.hint else [standing.ways(story)]
     return [
         *field("failed", f"{where}{place}: {step.fact or step.word}{more}", look, "bad"),
         *field("stands", standing.of(story).safe + (f"; {left}" if left else ""), look),
@@ -121,27 +120,15 @@ def _failure(story: Story, step: Step, look: Style) -> list[str]:
     ]
 
 
-def ways(story: Story) -> str:
-    """What a person can do about a run that did not end well, in a sentence with commands."""
-    run = story.run
-    if story.outcome == "held":
-        again = f"`engine run {story.playbook} -e to=VERSION` goes to another version"
-        return f"`engine resume {run}` measures again, {again}, `engine undo {run}` puts back what it changed"
-    if story.outcome == "undone":
-        return f"repair what failed, then `{standing.plan_again(story)}`"
-    if story.exit == 7:
-        return f"see what moved, then `{standing.plan_again(story)}`"
-    return f"`engine resume {run}` goes on from there, `engine undo {run}` puts back what it changed"
-
-
 def _people(story: Story, look: Style) -> list[str]:
     lines = []
     if keys := story.counted():
         given = ", ".join(f"{key.person} as {key.role} {words.utc(key.at, date=False)}" for key in keys)
         lines += field("keys", f"{given}; plan {story.fingerprint}", look)
     if story.messages:
-        sent = sum(message.sent is not None for message in story.messages.values())
-        lines += field("messages", f"{sent} sent, {len(story.messages) - sent} not delivered", look)
+        sent = sum(message.sent is not None and not message.skipped for message in story.messages.values())
+        lost = sum(message.sent is None for message in story.messages.values())
+        lines += field("messages", f"{sent} sent, {lost} not delivered", look)
     return lines
 
 
@@ -238,7 +225,8 @@ def _plan_rows(preview: Mapping[str, Json], full: bool, look: Style) -> list[str
     """The steps, authority before execution. Below 100 columns the section stands above its steps, to leave room."""
     steps = [step for step in preview.get("steps") or [] if step["section"] != "trigger"]
     grouped, wide = look.width < 100, look.width >= WIDE
-    names = [step["id"] if grouped else f"{step['section']}/{step['id']}" for step in steps]
+    ids = [str(step["id"]).rpartition("/")[2] for step in steps]
+    names = [name if grouped else f"{step['section']}/{name}" for name, step in zip(ids, steps, strict=True)]
     widest = min(max(map(len, names), default=10), 32)
     undo_wide = 10 if look.width >= 100 else 5
     room = look.width - 8 - widest - 1 - undo_wide - 17

@@ -59,14 +59,14 @@ def of(story: Story, alive: bool | None = None) -> Standing:
 def _waiting(story: Story, gone: bool) -> Standing:
     given, roles = len(story.counted()), story.asked.get("roles") or []
     until = float(story.asked.get("expires") or 0)
-    deadline = f"by {words.utc(until)}" if until else "in time"
+    deadline = f"at {words.utc(until)}" if until else "in the end"
     return Standing(
         f"WAITING for key {given + 1} of {story.needed}",
         5,
         stands(story),
         f"{'another key' if given else 'a key'}, from {' or '.join(roles) or 'the roster'}"
         + (" and then `engine resume`: its process has ended" if gone else ""),
-        f"if nobody signs {deadline}, the run ends expired (exit 6) and no host is changed",
+        f"{deadline} the run ends expired (exit 6), and no host is changed",
         f"engine approve {story.run}",
     )
 
@@ -108,11 +108,15 @@ def _ended(story: Story) -> Standing:
         word += f" by {who}" if story.outcome == "rejected" and who else ""
         waiting, again = "a new plan with new keys", plan_again(story)
         nothing = "no host is changed"
-    elif story.outcome in ("failed", "cancelled"):
-        moved = story.exit == 7
-        word = f"{'DRIFTED' if moved else word}{at}" if story.outcome == "failed" else word
-        again = plan_again(story) if moved else f"engine resume {run}"
-        waiting = "a person: resume goes on, undo puts back"
+    elif story.outcome == "not_triggered":
+        word, safe = "NOTHING TO DO", "no trigger holds; nothing that serves was changed"
+    elif story.outcome in ("failed", "drifted", "cancelled"):
+        word = f"{word}{at}" if story.outcome != "cancelled" else word
+        again = {"failed": f"engine resume {run}", "drifted": plan_again(story)}.get(story.outcome, again)
+        waiting = {
+            "failed": "a person: resume goes on, undo puts back",
+            "drifted": "a new plan: the live state is no longer what was approved",
+        }.get(story.outcome, waiting)
         nothing = "it stays as it is now; nothing goes on by itself"
     return Standing(word, story.exit, safe, waiting, nothing, again)
 
@@ -126,6 +130,21 @@ def plan_again(story: Story) -> str:
     inventory = story.options.get("inventory") or []
     listed = [inventory] if isinstance(inventory, str) else list(inventory)
     return " ".join(["engine plan", story.playbook or "PLAYBOOK", *(f"-i {path}" for path in listed)])
+
+
+def ways(story: Story) -> str:
+    """What a person can do about a run that did not end well, in a sentence with commands."""
+    run = story.run
+    if story.outcome == "held":
+        again = f"`engine run {story.playbook} -e to=VERSION` goes to another version"
+        return f"`engine resume {run}` measures again, {again}, `engine undo {run}` puts back what it changed"
+    if story.outcome == "undone":
+        return f"repair what failed, then `{plan_again(story)}`"
+    if story.outcome == "cancelled":
+        return f"`engine undo {run}` puts back what it changed, `{plan_again(story)}` starts anew"
+    if story.exit == 7:
+        return f"see what moved, then `{plan_again(story)}`"
+    return f"`engine resume {run}` goes on from there, `engine undo {run}` puts back what it changed"
 
 
 # ------------------------------------------------------------------------------------------------- what has happened
@@ -202,7 +221,7 @@ def for_people(story: Story) -> list[str]:
             found.append(f"put back {step.key} on {step.host} by hand: {step.why or 'it has no undo'}")
     for message in story.messages.values():
         if message.sent is None and message.failures:
-            found.append(f"tell {message.to or message.step} yourself: {message.failures[-1][1]}")
+            found.append(f"say what {message.step} could not ({message.event}): {message.failures[-1][1]}")
     for word, text in (("waived", "was waived: {}"), ("skipped", "was skipped: {}")):
         same: dict[tuple[str, str], list[Step]] = {}
         for step in steps:
@@ -216,7 +235,7 @@ def for_people(story: Story) -> list[str]:
             f"look at {step.key} on {step.host}, which failed and was remedied: {step.why}" for step in story.troubles()[:5]
         ]
     lasting = {step.key: None for step in story.changed() if undo.get(step.key.partition("[")[0]) is False}
-    found += [f"know that {key} has no undo" for key in lasting]
+    found += [f"{key} was changed and has no undo" for key in lasting]
     trigger = _trigger(story)
     if trigger and not any(step.met for step in trigger):
         found.append("say why it was started: no trigger held")
@@ -242,18 +261,15 @@ def describe(story: Story, entry: Entry) -> Said:
     if kind.startswith(("key.", "authority.")):
         return _of_keys(story, entry, body)
     if kind.startswith("message."):
-        message = story.messages.get(str(body.get("key")))
-        to = (message.to or message.step) if message else str(body.get("step", ""))
         tail = f": {body.get('why')}" if kind == "message.failed" else ""
-        about = f", about: {message.event}" if message else ""
-        return Said(kind.replace(".", " "), "engine", f"{to}{about}{tail}", "message")
+        word = "message skipped" if body.get("skipped") else kind.replace(".", " ")
+        return Said(word, entry.step or "engine", f"about: {body.get('event', '')}{tail}", "message")
     if kind.startswith("undo."):
         word = str(body.get("outcome") or kind.partition(".")[2])
-        before = (body.get("change") or {}).get("before") or {}
-        put = "back to " + ", ".join(f"{key} {words.brief(value)}" for key, value in before.items()) if before else ""
         if kind == "undo.ended":
             return Said("undo ended", "engine", word)
-        return Said("undo " + word, str(body.get("by") or body.get("module") or "engine"), str(body.get("why") or put))
+        actor = str(body.get("by") or body.get("module") or "engine")
+        return Said("undo " + word, actor, str(body.get("why") or words.told(body.get("change"))))
     if kind == "step.intent":
         return Said("intent", str(body.get("module", "")), f"about to change: {words.told(body.get('change'))}")
     if kind == "step.outcome":
@@ -261,6 +277,8 @@ def describe(story: Story, entry: Entry) -> Said:
         step.change, step.reading = body.get("change"), body.get("reading") or {}
         at = f" ({body['at']})" if step.word in BAD and body.get("at") else ""
         return Said(step.said, str(body.get("module", "")), step.fact + at)
+    if kind == "candidate.failed":
+        return Said("not good", "engine", f"version {body.get('version')} did not pass verification; the next best is tried")
     text = str(body.get("text") or body.get("why") or "")
     word = {"note": "note", "cancel.asked": "cancel"}.get(kind, kind)
     return Said(word, str(body.get("by") or "engine"), text, "decision" if kind == "cancel.asked" else "fact")
@@ -274,7 +292,8 @@ def _of_run(story: Story, kind: str, step: str, body: Mapping[str, Json]) -> Sai
             "started", story.requester, f"asked for {story.name}: {hosts}, plan {story.fingerprint}{check}", "decision"
         )
     if kind == "run.resumed":
-        counted = ", ".join(f"{name} {len(body.get(name) or [])}" for name in ("keep", "look", "run"))
+        lists = [(name, body.get(name) or []) for name in ("keep", "look", "run")]
+        counted = ", ".join(f"{name} {len(found) if isinstance(found, list) else found}" for name, found in lists)
         return Said("resumed", str(body.get("by") or "engine"), counted, "decision")
     if kind == "run.ended":
         return Said(str(body.get("outcome")), "engine", str(body.get("why") or MEANING.get(int(body.get("exit") or 0), "")))
@@ -295,9 +314,13 @@ def _of_keys(story: Story, entry: Entry, body: Mapping[str, Json]) -> Said:
         return Said("key asked", "engine", f"{keys} from {roles} for plan {plan}, until {until}", "decision")
     if entry.kind == "key.given":
         mine = next((key for key in story.keys if key.seq == entry.seq), None)
+        said = body.get("statement") or {}
+        why = f": {said['reason']}" if said.get("reason") else ""
+        if said.get("decision") == "reject":
+            return Said("rejected", person, f"as {body.get('role')}{why}", "decision")
         number = sum(1 for key in story.counted() if key.seq <= entry.seq)
-        refused = f"not counted: {mine.refused}" if mine and mine.refused else f"key {number} of {story.needed}"
-        return Said("key given", person, f"{refused}, as {body.get('role')} with {body.get('fingerprint')}", "decision")
+        counts = f"not counted: {mine.refused}" if mine and mine.refused else f"key {number} of {story.needed}"
+        return Said("key given", person, f"{counts}, as {body.get('role')}{why}", "decision")
     if entry.kind == "key.refused":
         return Said("key not counted", person, str(body.get("why") or ""), "decision")
     people = words.some(body.get("people") or [], 5) or "engine"

@@ -79,10 +79,17 @@ class Step:
 
     @property
     def said(self) -> str:
-        """The word for people: a trigger is not `unchanged`, it holds or it does not."""
+        """The word for people: a trigger holds or it does not, and a check is met, where the outcome is `unchanged`."""
         if self.section == "trigger" and self.ended and self.met is not None:
             return "holds" if self.met else "no alarm"
+        if self.section == "verification" and self.outcome == "unchanged" and self.met:
+            return "met"
         return self.word
+
+    @property
+    def made(self) -> bool:
+        """Whether this run made a change here; one that was put back since was made, too."""
+        return self.word in ("changed", "undone") or (self.word == "unchanged" and self.intended)
 
     @property
     def bad(self) -> bool:
@@ -101,6 +108,8 @@ class Step:
         if self.why and (self.word in BAD or self.word in ("skipped", "waived", "waiting")):
             return self.why
         why, change = self.reading.get("_why"), words.told(self.change)
+        if "_sha256" in self.reading and self.word in ("changed", "unchanged"):
+            return words.kept(self.reading)
         # What was made says less by its fields than by its module's own sentence.
         if change and not (why and self.change and self.change.get("before") is None):
             return change
@@ -125,14 +134,14 @@ class Key:
 
 @dataclass
 class Message:
-    """A message on its way: `key` is its idempotency key."""
+    """A message on its way: `key` is its idempotency key, `skipped`: its `when` said that it is not to be sent."""
 
     key: str
     step: str
     event: str
-    to: str
     queued: float
     sent: float | None = None
+    skipped: bool = False
     failures: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -197,6 +206,7 @@ class Story:
         self.messages: dict[str, Message] = {}
         self.undo_steps: list[Step] = []
         self.undo_by = self.undo_outcome = self.cancel = ""
+        self.undo_from = self.undo_to = 0.0
         self.series: dict[tuple[str, str], Series] = {}
         #: Every stored entry, in order: the timeline.
         self.entries: list[Entry] = []
@@ -219,18 +229,19 @@ class Story:
         self.hosts = tuple(body.get("hosts") or ())
         self.batches = tuple(tuple(batch) for batch in body.get("batches") or ())
         self.plan = body.get("plan") or {}
-        for row in self.plan.get("steps") or ():
+        for row in (*(self.plan.get("steps") or ()), *((self.plan.get("preview") or {}).get("steps") or ())):
             self._plan(row)
 
     def _plan(self, row: Json) -> None:
-        """A step of the plan document: a mapping, or ``[id, after, chosen]`` as the plan's graph has it, gates included."""
-        if isinstance(row, Mapping):
-            key = f"{row['section']}/{row['id']}"
-            undo = row.get("undo")
-            self.planned[key] = Planned(key, row["section"], row["id"], row.get("name", ""), row.get("module", ""), undo)
-        elif "/" in row[0] and "." not in row[0] and row[2]:
-            section, _, ident = row[0].partition("/")
-            self.planned[row[0]] = Planned(row[0], section, ident)
+        """A step as the plan has it: ``[section/id, after, chosen]`` among its gates, or in full as the preview shows it."""
+        if not isinstance(row, Mapping):
+            if "/" in row[0] and "." not in row[0] and row[2]:
+                self.planned[row[0]] = Planned(row[0], *row[0].split("/", 1))
+            return
+        section, ident = str(row["section"]), str(row["id"]).rpartition("/")[2]
+        undo = {"automatic": True, "NONE": False}.get(str(row.get("undo")))
+        plan = Planned(f"{section}/{ident}", section, ident, str(row.get("name", "")), str(row.get("module", "")), undo)
+        self.planned[plan.key] = plan
 
     def _on_run_resumed(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.pauses.append((entry.at, "resumed", str(body.get("by", ""))))
@@ -283,12 +294,12 @@ class Story:
         step.why, step.hint = str(body.get("why") or ""), str(body.get("hint") or "")
         step.at, step.name = str(body.get("at") or step.at), str(body.get("name") or step.name)
         step.module = str(body.get("module") or step.module)
-        if isinstance(step.reading.get("_series"), list):
+        if step.reading.get("_query") and isinstance(step.reading.get("_series"), list):
             self._curve(step)
 
     def _curve(self, step: Step) -> None:
         reading = step.reading
-        query = str(reading.get("_query") or step.key)
+        query = str(reading["_query"])
         series = self.series.setdefault((step.host, query), Series(step.host, query))
         for point in reading["_series"]:
             if len(point) == 2 and all(isinstance(x, int | float) and math.isfinite(x) for x in point):
@@ -307,19 +318,20 @@ class Story:
         self.asked, self.asked_at, self.decision = body, entry.at, {}
 
     def _on_key_given(self, entry: Entry, body: Mapping[str, Json]) -> None:
-        person = str(body.get("person", ""))
-        twice = any(key.person == person and not key.refused for key in self.keys)
-        self.keys.append(
-            Key(
-                entry.at,
-                entry.seq,
-                person,
-                str(body.get("role", "")),
-                str(body.get("fingerprint", "")),
-                body.get("statement") or {},
-                "this person has already given a key" if twice else "",
-            )
+        said = body.get("statement") or {}
+        key = Key(
+            entry.at,
+            entry.seq,
+            str(body.get("person", "")),
+            str(body.get("role", "")),
+            str(body.get("fingerprint", "")),
+            said,
         )
+        if any(other.person == key.person for other in self.counted()):
+            key.refused = "this person has already given a key"
+        if said.get("decision") == "reject":
+            key.refused = "it says no"
+        self.keys.append(key)
 
     def _on_key_refused(self, entry: Entry, body: Mapping[str, Json]) -> None:
         refused = str(body.get("why") or "not counted")
@@ -327,33 +339,40 @@ class Story:
 
     def _on_authority_settled(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.decision, self.decided_at = body, entry.at
+        if body.get("decision") == "approved":
+            for key in self.counted():
+                # The engine has checked every signature; what it did not count is not shown as counted.
+                key.refused = (
+                    "" if key.person in (body.get("people") or ()) else "it was not counted when the question was settled"
+                )
 
     def _on_cancel_asked(self, _: Entry, body: Mapping[str, Json]) -> None:
         self.cancel = str(body.get("by") or "somebody")
 
     def _on_message_queued(self, entry: Entry, body: Mapping[str, Json]) -> None:
         key = str(body.get("key", entry.seq))
-        params = body.get("params") or {}
-        to = words.brief(params.get("to"), 60) if isinstance(params, Mapping) and "to" in params else ""
-        step = str(body.get("step") or entry.step)
-        self.messages.setdefault(key, Message(key, step, str(body.get("event", "")), to, entry.at))
+        self.messages.setdefault(
+            key, Message(key, str(body.get("step") or entry.step), str(body.get("event", "")), entry.at)
+        )
 
     def _on_message_sent(self, entry: Entry, body: Mapping[str, Json]) -> None:
         if message := self.messages.get(str(body.get("key"))):
-            message.sent = entry.at
+            message.sent, message.skipped = entry.at, bool(body.get("skipped"))
 
     def _on_message_failed(self, entry: Entry, body: Mapping[str, Json]) -> None:
         if message := self.messages.get(str(body.get("key"))):
             message.failures.append((entry.at, str(body.get("why", ""))))
 
-    def _on_undo_started(self, _: Entry, body: Mapping[str, Json]) -> None:
+    def _on_undo_started(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.undo_by, self.undo_outcome = str(body.get("by") or "the playbook"), "running"
+        self.undo_from = self.undo_from or entry.at
 
     def _on_undo_outcome(self, entry: Entry, body: Mapping[str, Json]) -> None:
         word, why = str(body.get("outcome", "")), str(body.get("why") or "")
         done = Step(entry.host, entry.step, word, module=str(body.get("module") or ""), why=why, seq=entry.seq)
         done.change, done.started = body.get("change"), entry.at
         self.undo_steps.append(done)
+        self.undo_from, self.undo_to = self.undo_from or entry.at, entry.at
         if step := self.steps.get((entry.host, entry.step)):
             step.undone = word
 
@@ -406,8 +425,7 @@ class Story:
 
     def changed(self, section: str = "execution") -> list[Step]:
         """Steps of a section that have changed something that still stands, in order."""
-        steps = (step for step in self.steps.values() if step.section == section)
-        made = (step for step in steps if step.word == "changed" or (step.word == "unchanged" and step.intended))
+        made = (step for step in self.steps.values() if step.section == section and step.made and step.word != "undone")
         return sorted(made, key=lambda step: step.seq)
 
     def counted(self) -> list[Key]:

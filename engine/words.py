@@ -42,6 +42,8 @@ def brief(value: Json, limit: int = 40) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
+        value = ", ".join(brief(one, limit) for one in value) or "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return diagnostics.printable(_DIGEST.sub(lambda found: found[0][:-56] + "…", text), limit)
 
@@ -65,6 +67,13 @@ def told(change: Mapping[str, Json] | None, most: int = 3) -> str:
     if change and change.get("after") is None:
         return some([f"removed {key} {brief(before)}" for key, before, _ in changes], most)
     return some([f"{key} {brief(before)} → {brief(after)}" for key, before, after in changes], most)
+
+
+def kept(reading: Mapping[str, Json]) -> str:
+    """A kept file in words: its name, its size, the beginning of its digest."""
+    size = reading.get("_size")
+    big = f", {size} bytes" if isinstance(size, int) else ""
+    return f"{brief(str(reading.get('_path', '')).rpartition('/')[2])}{big}, {brief('sha256:' + str(reading['_sha256']))}"
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

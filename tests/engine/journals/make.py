@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from engine.journal import Entry
 
 HERE = Path(__file__).parent
 START = 1795403342.0  # 2026-11-23 03:09:02Z
@@ -18,16 +19,16 @@ PLAYBOOK = "playbooks/fraud-scorer.yml"
 ROLES = ["ml-oncall", "fraud-risk"]
 FINGERPRINTS = {"ana": "SHA256:3q9mVJ1kQy8sQGv5", "kofi": "SHA256:Zt0yHc4bW1mTqk2E", "lena": "SHA256:aa77bJx0c1Pq93Lm"}
 STEPS = [
-    ("trigger", "precision_fell", "Precision fell under its floor", "prometheus.metric", None, 11),
-    ("forensics", "keep_wrong", "Keep the requests that it got wrong", "http.capture", False, 20),
-    ("forensics", "keep_version", "Keep the compromised version itself", "mlflow.snapshot", False, 24),
-    ("execution", "choose", "Choose the version to go back to", "last_good", None, 33),
-    ("execution", "alias", "Point the alias at it", "mlflow.alias", True, 41),
-    ("execution", "serve", "Make the server load it", "v2.model", True, 45),
-    ("execution", "purge_cache", "Empty the score cache", "command", False, 50),
-    ("verification", "golden_set", "The golden set scores as it did", "golden.predictions", None, 57),
-    ("verification", "latency", "It is as fast as it was", "benchmark.latency", None, 60),
-    ("verification", "precision_stays", "Precision stays up", "prometheus.metric", None, 63),
+    ("trigger", "precision_fell", "Precision fell under its floor", "prometheus.metric", "-", 11),
+    ("forensics", "keep_wrong", "Keep the requests that it got wrong", "http.capture", "-", 20),
+    ("forensics", "keep_version", "Keep the compromised version itself", "mlflow.snapshot", "-", 24),
+    ("execution", "choose", "Choose the version to go back to", "last_good", "-", 33),
+    ("execution", "alias", "Point the alias at it", "mlflow.alias", "automatic", 41),
+    ("execution", "serve", "Make the server load it", "v2.model", "automatic", 45),
+    ("execution", "purge_cache", "Empty the score cache", "command", "NONE", 50),
+    ("verification", "golden_set", "The golden set scores as it did", "golden.predictions", "-", 57),
+    ("verification", "latency", "It is as fast as it was", "benchmark.latency", "-", 60),
+    ("verification", "precision_stays", "Precision stays up", "prometheus.metric", "-", 63),
 ]
 PLACES = {f"{section}/{ident}": f"{PLAYBOOK}:{line}:7" for section, ident, *_, line in STEPS}
 NAMES = {f"{section}/{ident}": (name, module) for section, ident, name, module, *_ in STEPS}
@@ -35,18 +36,6 @@ NAMES = {f"{section}/{ident}": (name, module) for section, ident, name, module, 
 
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Entry:
-    run: str
-    seq: int
-    at: float
-    kind: str
-    host: str
-    step: str
-    body: dict
-    hash: str
 
 
 class Book:
@@ -58,14 +47,17 @@ class Book:
         self.run, self.entries, self.at = run, [], 0.0
         digest = "sha256:" + sha("plan of " + run)
         self.digest = digest
-        steps = [
-            {"id": ident, "section": section, "name": name, "module": module, "undo": undo}
-            for section, ident, name, module, undo, _ in STEPS
-            if not only or ident in only
+        chosen = [row for row in STEPS if not only or row[1] in only]
+        gates = [[name, [], True] for name in ("trigger", "forensics", "execution", "verification")]
+        shown = [
+            {"section": section, "id": f"{section}/{ident}", "name": name, "module": module, "undo": undo, "grade": "exact"}
+            for section, ident, name, module, undo, _ in chosen
+            if section != "trigger"
         ]
+        plan = {"digest": digest, "steps": [*gates, *([f"{row[0]}/{row[1]}", [], True] for row in chosen)]}
         modules = {module: "sha256:" + sha(module) for _, module in NAMES.values()}
         body = {
-            "plan": {"digest": digest, "steps": steps, "modules": modules, "owner": "ml-platform"},
+            "plan": {**plan, "modules": modules, "preview": {"steps": shown}},
             "digest": digest,
             "playbook": PLAYBOOK,
             "name": "Roll a fraud model back to its last known-good version",
@@ -82,8 +74,9 @@ class Book:
     def say(self, kind: str, body: dict, host: str = "", step: str = "", after: float = 0.0) -> None:
         self.at = round(self.at + after, 3)
         previous = self.entries[-1].hash if self.entries else ""
-        row = [self.run, len(self.entries) + 1, START + self.at, kind, host, step, body]
-        self.entries.append(Entry(*row, hash=sha(previous + json.dumps(row, sort_keys=True))))
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+        row = (self.run, len(self.entries) + 1, START + self.at, kind, host, step, text)
+        self.entries.append(Entry(*row, sha(previous + json.dumps(row))))
 
     def intent(self, host: str, step: str, before, after, attempt: int = 1) -> None:
         module = NAMES[step.partition("[")[0]][1]
@@ -127,14 +120,17 @@ class Book:
         self.say("key.asked", {**body, "nonce": sha(self.run)[:12], "facts": facts})
 
     def key(self, person: str, role: str, after: float, why: str) -> None:
-        shown = {"plan": self.digest, "now": "47", "back_to": "46", "reason": why}
-        body = {
-            "person": person,
-            "role": role,
-            "fingerprint": FINGERPRINTS[person],
-            "statement": shown,
-            "signature": "U1NIU0lH",
+        asked = next(entry.body for entry in reversed(self.entries) if entry.kind == "key.asked")
+        said = {
+            "type": "lastgood.key/1",
+            "decision": "approve",
+            "run": self.run,
+            "digest": self.digest,
+            "nonce": asked["nonce"],
         }
+        said |= {"person": person, "role": role, "requester": "mira", "reason": why, "at": START + self.at + after}
+        said |= {"expires": asked["expires"], "facts": asked["facts"]}
+        body = {"person": person, "role": role, "fingerprint": FINGERPRINTS[person], "statement": said, "signature": "U1NI"}
         self.say("key.given", body, after=after)
 
     def end(self, outcome: str, code: int, why: str = "", after: float = 0.2) -> None:
@@ -142,12 +138,13 @@ class Book:
 
     def message(self, event: str, works: bool = True) -> None:
         key = sha(self.run + event)[:16]
-        params = {"to": "incident-channel", "message": f"{self.run} {event}"}
-        self.say("message.queued", {"step": "communications/tell", "event": event, "key": key, "params": params})
+        step = "communications/tell"
+        self.say("message.queued", {"step": step, "event": event, "key": key}, step=step)
         if works:
-            self.say("message.sent", {"key": key, "seconds": 0.3}, after=0.3)
+            self.say("message.sent", {"key": key, "event": event, "seconds": 0.3}, step=step, after=0.3)
         else:
-            self.say("message.failed", {"key": key, "why": "chat.example does not answer: refused", "attempt": 5}, after=9.0)
+            why = "chat.example does not answer: refused"
+            self.say("message.failed", {"key": key, "event": event, "why": why, "attempt": 5}, step=step, after=9.0)
 
 
 def curve(begin: float, end: float, low: float, high: float, step: float = 15.0, gap: tuple[float, float] = (0, 0)) -> list:
@@ -174,27 +171,30 @@ def trigger(book: Book, host: str, met: bool = True) -> None:
 
 
 def evidence(book: Book, host: str) -> None:
-    wrong = {"path": "wrong-requests.jsonl", "sha256": sha("wrong" + host), "bytes": 184233}
-    book.change(host, "forensics/keep_wrong", 4.1, None, wrong, {"_why": "412 requests kept"})
-    files = {name: sha(name + host) for name in ("MLmodel", "model.pkl", "conda.yaml", "python_env.yaml")}
-    kept = {"version": "47", "files": files}
-    book.change(host, "forensics/keep_version", 9.3, None, kept, {"_why": "version 47 with 4 files and their digests"})
+    folder = f"/srv/rollback/.lastgood/runs/{book.run}/evidence/{host}"
+    wrong = {"_path": f"{folder}/wrong-requests.jsonl", "_sha256": sha("wrong" + host), "_size": 184233, "_rows": 412}
+    book.change(host, "forensics/keep_wrong", 4.1, {"stored": False}, {"stored": True}, wrong)
+    kept = {"_path": f"{folder}/fraud-47.json", "_sha256": sha("kept" + host), "_files": 4, "_version": "47", "_missing": []}
+    kept["_digest"] = "sha256:" + sha("v47")
+    book.change(host, "forensics/keep_version", 9.3, {"stored": False}, {"stored": True}, kept)
 
 
 CANDIDATES = [
-    {"version": "46", "chosen": True, "why": "served 19 days, validation passed"},
-    {"version": "45", "chosen": False, "why": "tags.validation is 'failed'"},
-    {"version": "44", "chosen": False, "why": "marked bad: RB-0097"},
+    {"version": "47", "created": "2026-11-21T08:12:00+00:00", "eligible": False, "why": "serves now"},
+    {"version": "46", "created": "2026-11-02T08:12:00+00:00", "eligible": True, "why": "is chosen"},
+    {
+        "version": "45",
+        "created": "2026-10-19T08:12:00+00:00",
+        "eligible": False,
+        "why": "does not fulfil: candidate.tags.ok",
+    },
+    {"version": "44", "created": "2026-10-02T08:12:00+00:00", "eligible": False, "why": "is marked bad: RB-0097"},
 ]
 
 
 def choose(book: Book, host: str) -> None:
-    reading = {
-        "version": "46",
-        "digest": "sha256:" + sha("v46"),
-        "_candidates": CANDIDATES,
-        "_why": "46 is the newest that was good",
-    }
+    why = "46 is the newest of 1 that may be gone back to; 47 serves now"
+    reading = {"version": "46", "_digest": "sha256:" + sha("v46"), "_now": "47", "_candidates": CANDIDATES, "_why": why}
     book.outcome(host, "execution/choose", "unchanged", 0.4, reading)
 
 
@@ -295,7 +295,8 @@ def undone() -> Book:
     for host, step in (("fraud-us", "execution/serve"), ("fraud-eu", "execution/alias"), ("fraud-us", "execution/alias")):
         change = {"before": {"version": "47"}, "after": {"version": "46"}}
         book.say("undo.intent", {"change": change, "module": NAMES[step][1]}, host, step, 0.1)
-        body = {"outcome": "undone", "change": change, "why": "", "module": NAMES[step][1]}
+        back = {"before": change["after"], "after": change["before"]}
+        body = {"outcome": "undone", "change": back, "why": "", "module": NAMES[step][1]}
         book.say("undo.outcome", body, host, step, after=2.0)
     book.say("undo.ended", {"outcome": "undone"}, after=0.1)
     book.message("failed")
@@ -387,13 +388,17 @@ SCENES = (rollback, held, undone, failed, waiting, interrupted, resumed)
 
 def lines(book: Book) -> Iterator[str]:
     for entry in book.entries:
-        yield json.dumps(asdict(entry), sort_keys=True, ensure_ascii=False)
+        row = {name: getattr(entry, name) for name in ("run", "seq", "at", "kind", "host", "step", "body", "hash")}
+        yield json.dumps(row, sort_keys=True, ensure_ascii=False)
 
 
 def load(name: str) -> list[Entry]:
     """The entries of a golden journal."""
-    text = (HERE / f"{name}.jsonl").read_text(encoding="utf-8")
-    return [Entry(**json.loads(line)) for line in text.splitlines()]
+    rows = [json.loads(line) for line in (HERE / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        Entry(row["run"], row["seq"], row["at"], row["kind"], row["host"], row["step"], json.dumps(row["body"]), row["hash"])
+        for row in rows
+    ]
 
 
 if __name__ == "__main__":
