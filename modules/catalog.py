@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -151,10 +152,18 @@ def _entry(name: str, module: ModuleType, origin: str) -> Entry:
 
 
 def _digest(module: ModuleType) -> str:
-    """Over the module's own file and the `_client.py` that it shares with its neighbours."""
-    path = Path(module.__file__ or "")
-    total = hashlib.sha256()
-    for part in (path, path.parent / "_client.py"):
-        if part.is_file():
-            total.update(part.name.encode() + b"\0" + hashlib.sha256(part.read_bytes()).digest())
+    """Over the module's own file and what it may share: the `_client.py` beside it, and for ours every private file."""
+    path, here = Path(module.__file__ or ""), Path(__file__).parent
+    total = hashlib.sha256(path.read_bytes())
+    client = path.parent / "_client.py"
+    if here in path.parents:
+        total.update(_shared(here))
+    elif client.is_file():
+        total.update(client.read_bytes())
     return total.hexdigest()
+
+
+@cache
+def _shared(folder: Path) -> bytes:
+    files = sorted(path for path in folder.rglob("_*.py") if path.name != "__init__.py")
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).digest()
