@@ -1,0 +1,54 @@
+# make demo    set up and run a whole rollback on this machine        make test    set up and run every test
+# make quick   the tests that take no time     make lint    linters, types     make bench    the figures of benchmarks/
+# make docs    write the reference pages       make pins    note the versions of today        make clean   remove what the others made
+#
+# Needs Python 3.11 or newer (`make PYTHON=/path/to/python3` picks one) and a package index that pip can reach.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
+TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: demo test quick lint bench docs pins clean
+
+demo: .venv/ready
+	$(BIN)/engine demo
+
+test: .venv/ready-to-test
+	$(TESTS)
+
+quick: .venv/ready-to-test
+	$(TESTS) -m "not slow and not real"
+
+lint: .venv/ready-to-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/ready-to-test
+	$(BIN)/python -m benchmarks
+
+docs: .venv/ready-to-test
+	$(BIN)/python -m docs
+
+pins: .venv/ready-to-test
+	{ sed '/^[^#]/d' requirements/test.txt; $(BIN)/python -m pip freeze --exclude-editable | sort -f; } > .venv/pins
+	mv .venv/pins requirements/test.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/ready: pyproject.toml requirements/test.txt | .venv/bin/pip
+	@echo "setting up, once"
+	$(INSTALL) .
+	touch $@
+
+.venv/ready-to-test: pyproject.toml requirements/test.txt | .venv/bin/pip
+	@echo "setting up the test environment, once: a minute or two"
+	$(INSTALL) ".[test]"
+	touch .venv/ready $@
+
+.venv/bin/pip:
+	.ci/venv $(PYTHON)

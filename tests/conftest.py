@@ -1,0 +1,41 @@
+"""What all tests share: where nothing may be skipped a skip fails, tests of one real server share a worker, hypothesis is calm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import hypothesis
+import pytest
+
+# A busy machine is no reason to fail, and a found example is printed, so that anyone can run it again.
+hypothesis.settings.register_profile("lastgood", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("lastgood")
+
+#: Set in CI (.ci/run), where everything is installed.
+SKIP_NOTHING = os.environ.get("LASTGOOD_SKIP_NOTHING") == "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all tests of a file that starts a server: the server starts once, and not beside the next one."""
+    for item in items:
+        if item.get_closest_marker("real") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("real"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _no_skip((yield))
+
+
+def _no_skip(report: Any) -> Any:
+    if SKIP_NOTHING and report.skipped and not hasattr(report, "wasxfail"):
+        why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"nothing may be skipped here: {why}"
+    return report
