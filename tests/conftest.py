@@ -1,4 +1,4 @@
-"""What all tests share: where nothing may be skipped a skip fails, tests of one real server share a worker, hypothesis is calm."""
+"""What all tests share: where nothing may be skipped a skip fails; real servers share a worker; hypothesis is calm."""
 
 from __future__ import annotations
 
