@@ -29,17 +29,30 @@ _QUIET = ("step.started", "step.waiting", "step.intent", "undo.intent", "message
 
 
 class View:
-    """A run as it goes on, used with ``with``: `add` takes entries and returns at once. `now`: UTC, seconds since 1970."""
+    """A run as it goes on, used with ``with``. `add`, `write` and `question` only queue and return at once: they may be
+    called from any thread, and from a signal handler. `now`: UTC, in seconds since 1970."""
 
     period = 1.0
 
     def __init__(self, out: TextIO, look: Style, now: Callable[[], float] = time.time) -> None:
         self.story = Story(keep=False)
         self.out, self.look, self.now = out, look, now
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
-        self._broken = False
+        self.broken = False
+
+    def add(self, entry: Entry) -> None:
+        """The next entry of the run, stored or only announced."""
+        self._queue.put(lambda: self._tell(entry))
+
+    def write(self, text: str) -> None:
+        """Something to say beside the run's own entries: full lines."""
+        self._queue.put(lambda: self.say(text.rstrip("\n") + "\n"))
+
+    def question(self, text: str) -> None:
+        """Says it, and leaves the screen alone until the question for keys is settled: somebody may be typing."""
+        self._queue.put(lambda: self.ask(text.rstrip("\n") + "\n"))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -48,73 +61,97 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
         self._thread.join()
-        with self._lock:
-            self.drain()
-            self.close()
+        self.close()
 
     def _run(self) -> None:
         while True:
             try:
-                entry = self._queue.get(timeout=self.period)
+                act = self._queue.get(timeout=self.period)
             except queue.Empty:
-                entry = _NOTHING
+                act = _nothing
+            if act is None:
+                return
             with self._lock:
-                if entry is None:
-                    return
-                if entry is not _NOTHING:
-                    self._tell(entry)
-                self.drain()
-                self.tick(self.now())
+                self._do(act)
+                more = self.drain()
+                self._do(lambda: self.tick(self.now()))
+            if not more:
+                return
 
-    def add(self, entry: Entry) -> None:
-        """Hands over the next entry of the run, stored or live."""
-        self._queue.put(entry)
+    def _do(self, act: Callable[[], None]) -> None:
+        """A view that breaks says so once and is silent from then on; it does not take the run with it."""
+        if self.broken:
+            return
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on)
+            self.emit(
+                f"\nthe view has stopped ({type(error).__name__}: {error}); the run goes on: engine status {self.story.run}\n"
+            )
+            self.broken = True
 
-    def drain(self) -> None:
-        """Tells everything that has been handed over so far."""
-        while True:
+    def drain(self) -> bool:
+        """Does what has been queued so far. Returns whether more may come."""
+        with self._lock:
+            while True:
+                try:
+                    act = self._queue.get_nowait()
+                except queue.Empty:
+                    return True
+                if act is None:
+                    return False
+                self._do(act)
+
+    def close(self) -> None:
+        """Leaves the screen as a person may use it. Waits at most a second for a screen that is stuck."""
+        if self._lock.acquire(timeout=1.0):
             try:
-                entry = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if entry is None:
-                self._queue.put(None)
-                return
-            self._tell(entry)
+                self.drain()
+                self._do(self.leave)
+            finally:
+                self._lock.release()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the screen to somebody else; what happens meanwhile is told afterwards."""
+        with self._lock:
+            self.close()
+            yield
 
     def _tell(self, entry: Entry) -> None:
         self.story.add(entry)
         self.took(entry)
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves the screen to somebody else, for a question and its answer."""
-        with self._lock:
-            self.drain()
-            self.close()
-            yield
-
-    def write(self, text: str) -> None:
-        """Writes and flushes; an error of the stream ends the view, not the run."""
-        if self._broken:
+    def emit(self, text: str) -> None:
+        """Writes to the stream; an error of the stream ends the view, not the run."""
+        if self.broken:
             return
         try:
             self.out.write(looks.ascii_only(text) if self.look.ascii else text)
             self.out.flush()
-        except (OSError, ValueError):
-            self._broken = True
+        except (OSError, ValueError, RuntimeError):
+            self.broken = True
 
     def took(self, entry: Entry) -> None:
         """What to do about an entry that the story has just taken in."""
 
+    def say(self, text: str) -> None:
+        """Shows full lines of text."""
+        self.emit(text)
+
+    def ask(self, text: str) -> None:
+        """Shows a question that will be answered on the same screen."""
+        self.emit(text)
+
     def tick(self, now: float) -> None:
         """Called after entries, and every `period` seconds without any."""
 
-    def close(self) -> None:
-        """Leaves the screen as a person may use it."""
+    def leave(self) -> None:
+        """Says what is left to say and gives the screen back."""
 
 
-_NOTHING = Entry("", 0, 0.0, "", "", "", "{}")
+def _nothing() -> None:
+    pass
 
 
 class Lines(View):
@@ -128,7 +165,7 @@ class Lines(View):
     def _line(self, at: float, word: str, what: str, text: str = "", below: Sequence[str] = ()) -> None:
         line = f"{words.utc(at, date=False)} {self.look.sign(word, 11)} {cut(what, 120)}  {cut(text, 300)}"
         self._said = self.now()
-        self.write("\n".join([line.rstrip(), *(f"{'':12}{cut(more, 300)}" for more in below)]) + "\n")
+        self.emit("\n".join([line.rstrip(), *(f"{'':12}{cut(more, 300)}" for more in below)]) + "\n")
 
     def took(self, entry: Entry) -> None:
         """Says it; where hosts are many, those that are well are counted and said together."""
@@ -136,7 +173,7 @@ class Lines(View):
             self._outcome(entry)
         elif entry.kind not in _QUIET:
             if entry.kind == "run.started":
-                self.write(f"{words.utc(entry.at)} {self.story.run}  {cut(self.story.name, 120)}\n")
+                self.emit(f"{words.utc(entry.at)} {self.story.run}  {cut(self.story.name, 120)}\n")
             if entry.kind in ("run.ended", "batch.started"):
                 self._tally(entry.at)
             said = standing.describe(self.story, entry)
@@ -166,7 +203,7 @@ class Lines(View):
             so_far = f"{words.span(now - (self.story.started or now))} so far"
             self._line(now, "waiting" if stand.exit == 5 else "running", so_far, stand.waiting)
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Says what has only been counted so far."""
         self._tally(self.now())
 
@@ -179,33 +216,50 @@ class Live(View):
     def __init__(self, out: TextIO, look: Style, now: Callable[[], float] = time.time) -> None:
         super().__init__(out, look, now)
         self._drawn: list[int] = []
-        self._dirty = False
+        self._dirty = self._still = False
         self._at = 0.0
 
-    def took(self, entry: Entry) -> None:  # noqa: ARG002 (every entry makes it stale alike)
-        """Notes that there is something new to draw."""
+    def took(self, entry: Entry) -> None:
+        """Notes that there is something new to draw, and when a question is answered."""
         self._dirty = True
+        self._still = self._still and entry.kind not in ("authority.settled", "run.ended", "run.interrupted")
 
     def tick(self, now: float) -> None:
         """Draws when something happened, or a second has passed, but no more often than every `period`."""
-        if self.story.run and now - self._at >= (self.period if self._dirty else 1.0):
+        if self.story.run and not self._still and now - self._at >= (self.period if self._dirty else 1.0):
             self.look = replace(self.look, width=looks.columns(self.out))
             self._draw(frame(self.story, now, self.look, shutil.get_terminal_size().lines))
 
-    def _draw(self, lines: list[str]) -> None:
-        # A line that was drawn before the window became narrower takes more than one row now.
+    def say(self, text: str) -> None:
+        """Puts the text above the picture, where it stays."""
+        self.emit(self._home() + "\x1b[J" + text)
+        self._drawn = []
+        if not self._still:
+            self._draw(frame(self.story, self.now(), self.look, shutil.get_terminal_size().lines) if self.story.run else [])
+
+    def ask(self, text: str) -> None:
+        """Puts the question under the whole picture, and draws no more until it is settled."""
+        self.leave()
+        self.emit(text)
+        self._still = True
+
+    def _home(self) -> str:
+        """Back to the first line of the picture. A line drawn before the window became narrower takes more than one row."""
         up = sum(max(-(-width // max(self.look.width, 1)), 1) for width in self._drawn)
+        return f"\x1b[{up}F" if up else ""
+
+    def _draw(self, lines: list[str]) -> None:
         # Line by line: a terminal that is cleared as a whole may flicker, or keep every frame in its history.
         drawn = "".join(f"\x1b[2K{line}\n" for line in lines)
-        self.write("\x1b[?25l" + (f"\x1b[{up}F" if up else "") + drawn + "\x1b[J")
+        self.emit("\x1b[?25l" + self._home() + drawn + "\x1b[J")
         self._drawn = [looks.cells(looks.bare(line)) for line in lines]
         self._dirty, self._at = False, self.now()
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Draws everything once more, unfolded, and gives the cursor back."""
-        if self.story.run:
+        if self.story.run and not self._still:
             self._draw(frame(self.story, self.now(), self.look, None))
-        self.write("\x1b[?25h")
+        self.emit("\x1b[?25h")
         self._drawn = []
 
 

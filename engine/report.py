@@ -1,7 +1,7 @@
 """A run for people and machines: one HTML file, Markdown, a JSON document, and the stream of events.
 
-In: a `Story` that kept its entries, or entries one by one. Out: text. All from the journal, so that a report made again is the
-same to the byte. The only door to structlog; what looks like a secret is redacted here once more, whatever was recorded.
+In: a `Story` that kept its entries, or entries one by one. Out: text, from the journal alone: a report that is made again is
+the same to the byte. The only door to structlog; what looks like a secret is redacted here once more, whatever was recorded.
 """
 
 from __future__ import annotations

@@ -182,21 +182,29 @@ def plan_text(preview: Mapping[str, Json], full: bool = False, look: Style = PLA
     batches = preview.get("batches") or []
     inside = f" in {len(batches)} batches" if len(batches) > 1 else ""
     lines += field("hosts", (", ".join(hosts) if full else words.some(hosts, 5)) + inside, look)
-    for i, row in enumerate(preview.get("trigger") or []):
-        lines += field(
-            "" if i else "trigger",
-            f"{'holds' if row.get('met') else 'does not hold'}: {row.get('id')}: {row.get('why', '')}",
-            look,
-        )
+    for i, said in enumerate(_alarms(preview.get("trigger") or [])):
+        lines += field("" if i else "trigger", said, look)
     lines += _sides(preview.get("now") or {}, preview.get("back_to") or {}, look)
     lines += ["", *_plan_rows(preview, full, look)]
     lines += [look.paint(" " + line, "quiet") for line in textwrap.wrap(_SIGNS, look.width - 1)] + _totals(preview, look)
     return "\n".join([*lines, *([look.paint(f"next: {next}", "bold")] if next else [])]) + "\n"
 
 
+def _alarms(rows: Sequence[Mapping[str, Json]]) -> list[str]:
+    """What each trigger says, once, and on how many hosts."""
+    same: dict[tuple[str, bool], list[Mapping[str, Json]]] = {}
+    for row in rows:
+        same.setdefault((str(row.get("id")), bool(row.get("met"))), []).append(row)
+    return [
+        f"{'holds' if met else 'does not hold'}: {name}: {found[0].get('why', '')}"
+        + (f" (and {len(found) - 1} more hosts)" if found[1:] else "")
+        for (name, met), found in same.items()
+    ]
+
+
 def _sides(now: Mapping[str, Json], back: Mapping[str, Json], look: Style) -> list[str]:
-    """Now against back to, a row for each fact."""
-    names = [*now, *(name for name in back if name not in now)]
+    """Now against back to, a row for each fact; why it is that one stands below."""
+    names = [name for name in dict.fromkeys((*now, *back)) if name not in ("now", "why")]
     if not names:
         return []
     half = min(max((look.width - 12) // 2 - 1, 10), 44)
@@ -204,7 +212,7 @@ def _sides(now: Mapping[str, Json], back: Mapping[str, Json], look: Style) -> li
     for name in names:
         left, right = (cut(words.brief(side[name], 200) if name in side else "", half) for side in (now, back))
         lines.append(f" {pad(cut(name, 9), 9)} {pad(left, half)} {right}".rstrip())
-    return lines
+    return lines + (field("chosen", str(back["why"]), look) if back.get("why") else [])
 
 
 def _mark(step: Mapping[str, Json]) -> str:
@@ -212,7 +220,7 @@ def _mark(step: Mapping[str, Json]) -> str:
     section, change = step.get("section"), step.get("change")
     if section == "communications":
         return ">"
-    if section in ("trigger", "verification") or step.get("grade") == "read-only":
+    if section == "verification" or step.get("grade") == "read-only" or step.get("acts") is False:
         return "="
     if not change and step.get("grade") == "exact":
         return "="
