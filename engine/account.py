@@ -213,7 +213,14 @@ def _decision(story: Story) -> Part:
 
 
 def _pairs(facts: Mapping[str, Json]) -> str:
-    return "; ".join(f"{name.replace('_', ' ')} {words.brief(value, 120)}" for name, value in facts.items()) or "nothing"
+    """Facts in words; a fact that has parts says each of them."""
+    said = []
+    for name, value in facts.items():
+        parts = (
+            ", ".join(f"{key} {words.brief(one, 120)}" for key, one in value.items()) if isinstance(value, Mapping) else ""
+        )
+        said.append(f"{name.replace('_', ' ')}: {parts or words.brief(value, 120)}")
+    return "; ".join(said) or "nothing"
 
 
 def _choice(story: Story) -> Part:

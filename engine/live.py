@@ -85,9 +85,8 @@ class View:
         try:
             act()
         except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on)
-            self.emit(
-                f"\nthe view has stopped ({type(error).__name__}: {error}); the run goes on: engine status {self.story.run}\n"
-            )
+            why = f"{type(error).__name__}: {error}"
+            self.emit(f"\nthe view has stopped ({why}); the run goes on: engine status {self.story.run}\n")
             self.broken = True
 
     def drain(self) -> bool:
@@ -171,7 +170,7 @@ class Lines(View):
         """Says it; where hosts are many, those that are well are counted and said together."""
         if entry.kind == "step.outcome":
             self._outcome(entry)
-        elif entry.kind not in _QUIET:
+        elif entry.kind not in _QUIET and not (entry.kind == "batch.started" and len(self.story.batches) <= 1):
             if entry.kind == "run.started":
                 self.emit(f"{words.utc(entry.at)} {self.story.run}  {cut(self.story.name, 120)}\n")
             if entry.kind in ("run.ended", "batch.started"):

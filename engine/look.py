@@ -34,6 +34,7 @@ _SIGNS = {
     "met": ("✔", "good"),
     "holds": ("!", "warn"),
     "no alarm": ("✔", "good"),
+    "sent": ("✔", "good"),
     "skipped": ("–", "quiet"),
     "waived": ("!", "warn"),
     "key not counted": ("!", "warn"),
@@ -173,6 +174,8 @@ def rows(story: Story, now: float, alive: bool = True) -> list[Row]:
 def _row(story: Story, plan: Planned, steps: Sequence[Step], now: float, alive: bool) -> Row:
     if plan.key == "authority":
         return _authority(story, plan, now)
+    if plan.section == "communications":
+        return _messages(story, plan)
     if all(step.outcome == "next" for step in steps):
         return Row("next", plan.key, fact="no undo" if plan.undo is False and plan.section == "execution" else "")
     going = [step for step in steps if not step.ended]
@@ -207,6 +210,12 @@ def _named(steps: Sequence[Step], going: Sequence[Step], bad: Sequence[Step], no
     return (*shown, ("", f"and {left} more")) if left else tuple(shown)
 
 
+def _messages(story: Story, plan: Planned) -> Row:
+    mine = [message for message in story.messages.values() if message.step == plan.key]
+    word = "failed" if any(one.failures and one.sent is None for one in mine) else "sent" if mine else "next"
+    return Row(word, plan.key, None, ", ".join(one.event for one in mine))
+
+
 def _authority(story: Story, plan: Planned, now: float) -> Row:
     begun, key = story.asked_at or story.decided_at, f"authority {plan.id}".strip()
     given = ", ".join(f"{k.person} ({k.role})" for k in story.counted())
@@ -218,17 +227,16 @@ def _authority(story: Story, plan: Planned, now: float) -> Row:
     return Row("waiting", key, now - begun, fact)
 
 
-def show(row: Row, look: Style, widest: int) -> list[str]:
+def show(row: Row, name: str, look: Style, widest: int) -> list[str]:
     """A row as lines: one where the screen is wide; on a narrow one the fact is below. `widest`: columns of the name."""
     took = "" if row.seconds is None else words.span(row.seconds)
     sign = look.sign(row.word, 11)
     taken = 1 + (2 if look.glyphs else 0) + max(11, len(row.word)) + 1
     if look.width >= WIDE:
-        name = pad(cut(row.key, widest), widest)
-        lines = [f" {sign} {name} {took:>7}  {cut(row.fact, look.width - taken - widest - 10)}".rstrip()]
+        named = pad(cut(name, widest), widest)
+        lines = [f" {sign} {named} {took:>7}  {cut(row.fact, look.width - taken - widest - 10)}".rstrip()]
     else:
         room = max(look.width - taken - len(took) - 1, 8)
-        name = row.key if cells(row.key) <= room else row.key.rpartition("/")[2]
         lines = [f" {sign} {pad(cut(name, room), room)} {took}".rstrip()]
         if row.fact and row.word != "next":
             lines.append("   " + cut(row.fact, look.width - 3))
@@ -239,10 +247,18 @@ def show(row: Row, look: Style, widest: int) -> list[str]:
 
 
 def steps(story: Story, now: float, look: Style, alive: bool = True) -> list[list[str]]:
-    """Every row of the run as lines; see `rows`."""
-    found = rows(story, now, alive)
-    widest = min(max([len(row.key) for row in found], default=10), 36)
-    return [show(row, look, widest) for row in found]
+    """Every row of the run as lines; see `rows`. Where names are long for the screen, sections stand above their steps."""
+    found, made, before = rows(story, now, alive), [], ""
+    longest = max([len(row.key) for row in found], default=10)
+    grouped = longest > look.width // 4
+    names = [row.key.partition("/")[2] or row.key if grouped else row.key for row in found]
+    widest = min(max(map(len, names), default=10), max(look.width // 3, 20))
+    for row, name in zip(found, names, strict=True):
+        section, _, ident = row.key.partition("/")
+        heading = [look.paint(f" {section}", "quiet")] if grouped and ident and section != before else []
+        before = section
+        made.append([*heading, *show(row, name, look, widest)])
+    return made
 
 
 def metrics(story: Story, look: Style, most: int = 2) -> list[str]:

@@ -59,7 +59,8 @@ footer { margin-top: 3rem; color: var(--quiet); font-size: .85rem; }
 svg.picture { display: block; max-width: 100%; height: auto; font: 12px system-ui, "Liberation Sans", sans-serif; }
 svg text { fill: var(--ink); }
 svg .tick, svg .note { fill: var(--quiet); }
-svg .name, svg .label { font-weight: 600; }
+svg .name, svg .label, svg .section { font-weight: 600; }
+svg .section { font-size: 11px; fill: var(--quiet); }
 svg .plot { fill: none; stroke: var(--line); }
 svg .zone { fill: var(--zone); }
 svg .grid { stroke: var(--line); stroke-width: .6; }
@@ -181,7 +182,8 @@ def _row(columns: Sequence[str], row: Row) -> str:
     anchors = "".join(f'<a id="e{seq}"></a>' for seq in row.seq[:-1])
     cells = []
     for i, (name, cell) in enumerate(zip(columns, row.cells, strict=True)):
-        shown = text(cell)
+        # Names of steps are long words: they may be broken where they have a joint.
+        shown = text(cell).replace("/", "/<wbr>").replace("_", "_<wbr>")
         if i == 0 and row.seq:
             shown = f'{anchors}<a href="#e{row.seq[-1]}">{shown}</a>'
         if row.more and i == len(row.cells) - 1:

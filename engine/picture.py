@@ -16,7 +16,7 @@ from statistics import median
 from engine import standing, words
 from engine.story import BAD, Series, Step, Story
 
-_CHAR = 6.4  # the mean width of a character of 12 px text, in px
+_CHAR = 6.8  # the mean width of a character of 12 px text, in px
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 _PLOT, _MARKS, _TITLE = 180, 30, 22
 #: A curve is broken where samples are further apart than so many times the usual distance.
@@ -87,6 +87,8 @@ def bars(story: Story) -> list[Bar]:
     """One bar for each step of the plan, over all its hosts, and one for the wait for keys."""
     grouped, found = story.by_step(), []
     for plan in standing.order(story):
+        if plan.section == "communications":
+            continue
         if plan.key == "authority":
             begin = story.asked_at or story.decided_at
             end = story.decided_at or max(story.last, begin)
@@ -266,7 +268,9 @@ def _curve(story: Story, series: Series, scale: _Scale, top: float) -> list[str]
     for kind, one in [*(("curve other", other) for other in same[:12]), ("curve", series)]:
         parts += _path([(at, scale.x(at), y(value)) for at, value in one.curve if scale.begin <= at <= scale.end], kind)
     labels.append((y(points[-1][1]), words.brief(points[-1][1]), "value"))
-    return parts + list(_labels(labels, scale, top))
+    marks_of = [limit.value for limit in series.limits]
+    first, last = (min((abs(end - value) for value in marks_of), default=0.0) for end in (points[0][1], points[-1][1]))
+    return parts + list(_labels(labels, scale, top, first > last))
 
 
 def _limits(series: Series) -> set[tuple[str, float]]:
@@ -296,10 +300,16 @@ def _scale_of(low: float, high: float, y: Callable[[float], float], scale: _Scal
         yield _word("tick halo", x, at + 4, f"{number * step:.4g}", anchor=anchor)
 
 
-def _labels(labels: list[tuple[float, str, str]], scale: _Scale, top: float) -> Iterator[str]:
-    """The names of the limits and the last value, beside the plot or at its right edge, none over another."""
+def _labels(labels: list[tuple[float, str, str]], scale: _Scale, top: float, left: bool) -> Iterator[str]:
+    """The names of the limits and the last value: beside the plot, or in it where it is narrow; none over another.
+
+    `left`: the curve leaves more room at its beginning than at its end.
+    """
     before = top - 14
     for at, text, kind in sorted(labels):
+        if left and not scale.wide and kind != "value":
+            yield _word(f"label halo {kind}", scale.left + 28, at - 4, text)
+            continue
         before = max(at, before + 14)
         x, anchor, lift = (scale.right + 8, "start", 4) if scale.wide else (scale.right - 4, "end", -4)
         yield _word(f"label halo {kind}", x, before + lift, text, anchor=anchor)
@@ -307,23 +317,29 @@ def _labels(labels: list[tuple[float, str, str]], scale: _Scale, top: float) -> 
 
 # ------------------------------------------------------------------------------------------------- the steps
 def _bars(rows: Sequence[Bar], scale: _Scale, top: float, hatch: str) -> tuple[list[str], float]:
-    """The bars from `top` down, and where they end."""
-    parts, section = [], ""
+    """The bars from `top` down, under the names of their sections, and where they end."""
+    parts, before = [], ""
     for row in rows:
-        if section and row.key.partition("/")[0] != section:
-            parts.append(_line("rule", 8 if scale.wide else 0, top + 1, scale.right, top + 1))
-            top += 3
-        section = row.key.partition("/")[0]
+        section, _, ident = row.key.partition("/")
+        if section != before:
+            parts.append(_line("rule", 8 if scale.wide else 0, top + 2, scale.right, top + 2))
+            top += 4
+            if ident:
+                parts.append(_word("section", 8 if scale.wide else scale.left, top + 12, section))
+                top += 14
+        before = section
         base, bar = (top + 15, top + 4) if scale.wide else (top + 13, top + 18)
         if scale.wide:
-            parts.append(_word("step", scale.left - 8, base, row.key, 30, "end"))
+            parts.append(_word("step", scale.left - 8, base, ident or section, 27, "end"))
         else:
-            parts += [_word("step", scale.left, base, row.key, 26), _word("note", scale.right, base, row.note, 26, "end")]
+            parts += [
+                _word("step", scale.left, base, ident or section, 24),
+                _word("note", scale.right, base, row.note, 26, "end"),
+            ]
         if row.begin is not None and row.end is not None:
             x0, x1 = scale.x(row.begin), max(scale.x(row.end), scale.x(row.begin) + 3)
-            parts.append(
-                _rect(f"bar {row.look} {_tone(row.word)}", x0, bar, x1 - x0, 14, hatch if row.look == "hatched" else "")
-            )
+            kind, fill = f"bar {row.look} {_tone(row.word)}", hatch if row.look == "hatched" else ""
+            parts.append(_rect(kind, x0, bar, x1 - x0, 14, fill))
             parts += [_note(row.note, x0, x1, base, scale)] if scale.wide else []
         elif scale.wide:
             parts.append(_word("note", scale.left + 4, base, row.note))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
-from engine import account, page, picture, standing, words
+from engine import account, diagnostics, page, picture, standing, words
 from engine.account import Part, Row
 from engine.journal import Entry
 from engine.story import Story
@@ -118,7 +118,7 @@ def _rows(part: Part) -> list[str]:
 
 def _flat(text: str) -> str:
     """Text for one line of Markdown: nothing in it is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~!])", r"\\\1", words.brief(text, 1000))
+    return re.sub(r"([\\`*_{}\[\]<>|#~!])", r"\\\1", diagnostics.printable(text, 1000))
 
 
 # ------------------------------------------------------------------------------------------------- for machines
