@@ -17,6 +17,7 @@ import click
 
 from engine import __version__, journal, live, report, screen, story
 from engine import look as looks
+from engine.cli import giving
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal
 from engine.runner import Run, Wishes
@@ -117,8 +118,6 @@ def prompter(
     """On a terminal: a person may give or refuse a key here while the run waits. None where nobody can be asked."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    from engine.cli import approve
-
     asked: list[float] = []
 
     def poll(_request: Mapping[str, Json]) -> None:
@@ -131,7 +130,7 @@ def prompter(
         word = sys.stdin.readline().strip().lower()
         if word in ("approve", "reject"):
             with view.paused():
-                approve.give(store, run, word, keys, None, None, None)
+                giving.give(store, run, word, keys, None, None, None)
 
     return poll
 
