@@ -26,8 +26,19 @@ from modules.contract import ModuleError, expect_ok
 from modules.directory import _client as registry
 
 _MARK = "demo.json"
-#: A process that is the engine in another folder: what a person types there, `engine …`.
-_ENGINE = "import os, sys; os.chdir(sys.argv.pop(1)); sys.argv[0] = 'engine'; from engine.cli.main import main; main()"
+#: A process that is the engine in another folder: what a person types there, `engine …`. When the demo is gone it stops, as
+#: by Ctrl-C, because nobody would give it its keys.
+_ENGINE = """
+import os, signal, sys, threading, time
+def watch(demo=os.getppid()):
+    while os.getppid() == demo:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=watch, daemon=True).start()
+os.chdir(sys.argv.pop(1))
+from engine.cli.main import main
+main()
+"""
 
 
 @click.command("demo")
