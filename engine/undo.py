@@ -77,7 +77,7 @@ def _one(site: Site, row: HostRow, intent: Entry, registers: Mapping[str, Json])
         now = guarded(lambda: entry.module.read(params, ctx))
         if _shows(now, change.before):
             return _say(site, row, intent, one.module, "unchanged", "it is already as it was before")
-        if not _shows(now, change.after):
+        if not (_shows(now, change.after) or _partly(now, change)):
             found = diff(now, change.after)
             return _say(
                 site,
@@ -116,6 +116,14 @@ def _shows(now: State | None, wanted: State | None) -> bool:
         return now is None and (wanted is None or all(value is None for value in wanted.values()))
     seen = compared(now) or {}
     return all(seen.get(key) == value for key, value in wanted.items())
+
+
+def _partly(now: State | None, change: Change) -> bool:
+    """Whether the change was made in part: each of its values is as it was before or as the run wanted it, and no other."""
+    seen = compared(now)
+    if seen is None or change.before is None or change.after is None:
+        return False
+    return all(seen.get(key) in (before, after) for key, before, after in change)
 
 
 def _say(site: Site, row: HostRow, intent: Entry, module: str, outcome: str, why: str, change: Change | None = None) -> str:

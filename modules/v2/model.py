@@ -6,8 +6,9 @@ version is still only what the server declares: hash the artifact, and let a `go
 
 `apply` asks the server to load (`POST /v2/repository/models/MODEL/load`) and then asks it for predictions until the wanted
 version answers or `within` is over; a server that says yes and goes on with the old version leaves a difference. With
-`settings` and `uri` (MLServer) the model's settings file is rewritten first, and `undo` puts its old bytes back; they are
-kept in the run's evidence. Without them the load request carries `{"parameters": {"version": …}}`, an extension that a
+`settings` and `uri` (MLServer) the model's settings file is rewritten first, and counts as part of what is: it is what a
+restart would load. A load that is refused, or said to be done and is not, gets the old file back; so does `undo`, byte for
+byte, from the run's evidence. Without them the load request carries `{"parameters": {"version": …}}`, an extension that a
 server is free to ignore: one that serves what a moved link or alias points to needs no more than the load. A model that was
 not loaded before is unloaded by `undo`. Crash class B: the wanted version is absolute, and a reading decides.
 """
@@ -77,51 +78,64 @@ def read(params: Params, ctx: Context) -> State | None:
     if answer.version is None:
         hint = "the protocol leaves `model_version` to the server; use http.resource on an address that tells the version"
         raise ModuleError(f"{params['url']} answers for {params['model']} without naming a version", hint)
-    return {"version": answer.version, "_predictions": answer.predictions[:10], "_server": _client.server_name(ctx, params)}
+    state: State = {"version": answer.version}
+    if "settings" in params:
+        state["settings"] = _named(_settings(params, ctx)[1])
+    return {**state, "_predictions": answer.predictions[:10], "_server": _client.server_name(ctx, params)}
 
 
 def desired(params: Params) -> State:
-    return {"version": params["version"]}
+    state: State = {"version": params["version"]}
+    if "settings" in params:
+        state["settings"] = {"uri": params["uri"], "version": params["version"]}
+    return state
 
 
 def apply(params: Params, change: Change, ctx: Context) -> None:
-    if "settings" in params:
-        _rewrite(params, ctx)
-        try:
-            _client.load(ctx, params)
-        except TimedOut:
-            raise
-        except ModuleError:
-            _put_back(params, ctx)  # refused: a restart must not find what could not be loaded
-            raise
-    else:
-        _client.load(ctx, params, parameters={"version": params["version"]})
-    _await(params, ctx, params["version"])
+    version = params["version"]
+    if "settings" not in params:
+        _client.load(ctx, params, parameters={"version": version})
+        _await(params, ctx, version)
+        return
+    _rewrite(params, ctx)
+    try:
+        _client.load(ctx, params)
+        if not _await(params, ctx, version):
+            why = f"{params['url']} says that it has loaded {params['model']}, and version {version} does not answer"
+            raise ModuleError(why, "its settings are as they were before; its log may say more")
+    except TimedOut:
+        raise  # it may be loading still: a later reading tells
+    except ModuleError:
+        _put_back(params, ctx)  # a restart must not find what could not be loaded
+        raise
 
 
 def undo(params: Params, change: Change, ctx: Context) -> None:
-    before = (change.before or {}).get("version")
     if "settings" in params:
         _put_back(params, ctx)
-    if before is None:
+    if change.before is None:
         _client.load(ctx, params, "unload")
         return
-    _client.load(ctx, params, parameters=None if "settings" in params else {"version": before})
-    _await(params, ctx, before)
+    version = {"version": params["version"], **change.before}["version"]
+    if "settings" in params and _named(_settings(params, ctx)[1])["version"] != version:
+        return  # what answered before was not what the settings say, so a load would not bring it back
+    _client.load(ctx, params, parameters=None if "settings" in params else {"version": version})
+    _await(params, ctx, version)
 
 
-def _await(params: Params, ctx: Context, version: str) -> None:
-    """Asks until `version` answers; returns in any case before the step's time is over, so that the reading can decide."""
+def _await(params: Params, ctx: Context, version: str) -> bool:
+    """Asks until `version` answers, and says whether it does; returns before the step's time is over, which leaves some for
+    the reading that decides."""
     left = ctx.left(math.inf)
     until, pause = left - min(seconds(params.get("within", "30s")), left * 0.8), 0.05
     while True:
         try:
             if _client.ask(ctx, params, params["probe"]).version == version:
-                return
+                return True
         except (_client.NotLoaded, Unreachable, TimedOut):
             pass  # it is busy loading; the reading after us says what is wrong if it stays so
         if ctx.left(math.inf) - pause <= until:
-            return
+            return False
         ctx.sleep(pause)
         pause = min(pause * 2, 2.0)
 
@@ -132,22 +146,33 @@ def _kept(ctx: Context) -> Path:
     return ctx.evidence / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', ctx.step)}.model-settings.json"
 
 
-def _rewrite(params: Params, ctx: Context) -> None:
+def _settings(params: Params, ctx: Context) -> tuple[bytes, dict[str, Json]]:
+    """The settings file: its bytes and what they say. Raises ModuleError where it is not a model's settings."""
     shown = params["settings"]
-    path = ctx.path(shown).resolve()  # a link stays one
     with _disk.told(f"{shown} cannot be read"):
-        before, mode = path.read_bytes(), path.stat().st_mode & 0o7777
+        raw = ctx.path(shown).read_bytes()
     try:
-        settings = json.loads(before)
+        said = json.loads(raw)
     except ValueError as error:
         raise ModuleError(f"{shown} is not JSON: {error}") from None
-    if not isinstance(settings, dict) or not isinstance(settings.setdefault("parameters", {}), dict):
+    if not isinstance(said, dict) or not isinstance(said.setdefault("parameters", {}), dict):
         raise ModuleError(f"{shown} is not a model's settings: `parameters` is no mapping")
+    return raw, said
+
+
+def _named(settings: dict[str, Json]) -> dict[str, Json]:
+    """Which artifact the settings name."""
+    return {name: settings["parameters"].get(name) for name in ("uri", "version")}
+
+
+def _rewrite(params: Params, ctx: Context) -> None:
+    before, settings = _settings(params, ctx)
+    path = ctx.path(params["settings"]).resolve()  # a link stays one
     if not _kept(ctx).exists():  # a retry finds our own text in the file, and the first one is what counts
         _kept(ctx).parent.mkdir(parents=True, exist_ok=True)
         _disk.write(_kept(ctx), before)
     settings["parameters"].update(uri=params["uri"], version=params["version"])
-    _disk.write(path, json.dumps(settings, indent=2).encode() + b"\n", mode)
+    _disk.write(path, json.dumps(settings, indent=2).encode() + b"\n", path.stat().st_mode & 0o7777)
 
 
 def _put_back(params: Params, ctx: Context) -> None:

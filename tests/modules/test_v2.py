@@ -102,6 +102,41 @@ def test_a_server_that_says_yes_and_serves_the_old_version(tmp_path: Path) -> No
         assert {"version": "2"} == diff(model.read(params, world.context()), model.desired(params)).before
 
 
+def test_a_server_that_does_not_load_keeps_its_settings(tmp_path: Path, settings: Path, server: tuple[V2, str]) -> None:
+    """Where the settings were rewritten and the version does not come, they get their old bytes back, and apply says so."""
+    stand_in, url = server
+    stand_in.deaf = True
+    params = {**PARAMS, "url": url, "settings": str(settings), "uri": "/models/1", "within": "300ms"}
+    with pytest.raises(ModuleError, match="says that it has loaded fraud, and version 1 does not answer"):
+        _apply(World(tmp_path, params), params)
+    assert (BEFORE, "2") == (settings.read_text(), stand_in.serving)
+
+
+def test_undo_of_the_settings_alone_loads_nothing(tmp_path: Path, settings: Path, server: tuple[V2, str]) -> None:
+    """Version 1 was loaded by hand and the settings still named 2: undo gives the file its text, and 1 goes on answering."""
+    stand_in, url = server
+    stand_in.serving = "1"
+    params = {**PARAMS, "url": url, "settings": str(settings), "uri": "/models/1"}
+    world = World(tmp_path, params)
+    change = _apply(world, params)
+    assert {"uri": "/models/1", "version": "1"} == json.loads(settings.read_text())["parameters"]
+    model.undo(params, change, world.context())
+    assert (BEFORE, "1") == (settings.read_text(), stand_in.serving)
+
+
+def test_undo_of_another_artifact_loads_it(tmp_path: Path, settings: Path, server: tuple[V2, str]) -> None:
+    """Where the same version came from another place before, undo has the server load it from there again."""
+    stand_in, url = server
+    stand_in.serving = "2"
+    params = {**PARAMS, "url": url, "version": "2", "settings": str(settings), "uri": "/copies/2"}
+    world = World(tmp_path, params)
+    change = _apply(world, params)
+    assert {"settings"} == set(change.before)
+    stand_in.serving = None  # so that a load shows
+    model.undo(params, change, world.context())
+    assert (BEFORE, "2") == (settings.read_text(), stand_in.serving)
+
+
 def test_waiting_leaves_time_for_the_reading(tmp_path: Path) -> None:
     """Patience longer than the step's timeout is cut, so that the reading can still say what is wrong."""
     with v2() as (stand_in, url):
