@@ -41,7 +41,7 @@ main()
 """
 
 
-@click.command("demo")
+@click.command("demo", epilog="Reference: docs/reference/commands.md")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default="demo", show_default=True, help="Where to make it."
 )

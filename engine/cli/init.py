@@ -31,7 +31,7 @@ _ENVIRONMENT = {
 }
 
 
-@click.command("init")
+@click.command("init", epilog="Reference: docs/reference/commands.md")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def command(folder: Path) -> int:
     """Make a playbook repository in FOLDER (here, unless given).

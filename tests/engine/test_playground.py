@@ -377,8 +377,9 @@ def test_all_kinds_of_playbook_are_shipped() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_playbooks_are_valid(path: Path, tmp_path: Path) -> None:
-    """Each is valid by itself."""
+    """Each is valid by itself, and a reviewer for production has nothing to add."""
     engine("validate", path, cwd=tmp_path)
+    assert "clean" in engine("lint", path, cwd=tmp_path)
 
 
 def rolled_back(folder: Path, name: str, *keys: str, extra: tuple[str, ...] = ()) -> str:
@@ -502,13 +503,14 @@ def test_poisoned_data_is_taken_out(demo: tuple[Path, Service]) -> None:
     settle(service, "fraud_precision", 0.95, 1)
 
 
-def test_init_makes_a_repository_that_validates(tmp_path: Path) -> None:
-    """What `engine init` writes is valid in both environments as it stands, and the next command that it prints works."""
+def test_init_makes_a_repository_that_is_clean(tmp_path: Path) -> None:
+    """What `engine init` writes is valid in both environments and lints clean, and the next command that it prints works."""
     said = engine("init", "rollbacks", cwd=tmp_path)
     folder = tmp_path / "rollbacks"
     assert "next: cd rollbacks && engine validate playbooks/rollback.yml -i inventories/staging" in said
     for environment in ("staging", "production"):
         engine("validate", "playbooks/rollback.yml", "-i", f"inventories/{environment}", cwd=folder)
+        engine("lint", "playbooks/rollback.yml", cwd=folder)
         assert environment in (folder / "inventories" / environment / "hosts.yml").read_text()
     settings = json.loads((folder / ".vscode" / "settings.json").read_text())
     assert all((folder / schema).is_file() for schema in settings["yaml.schemas"])
