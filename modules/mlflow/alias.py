@@ -2,8 +2,9 @@
 
 It moves the registry's pointer only: a server that has already loaded a model goes on serving it, so let a step follow that
 loads or restarts, and one that asks the server. Before the alias moves, the version must be there, its files listed, and
-one of them fetched, because MLflow itself lets an alias point to a version whose files are gone. `undo` sets the alias to
-what it was, or deletes it where there was none.
+one of them fetched, because MLflow itself lets an alias point to a version whose files are gone. MLflow keeps no digests
+either: give a version the tag `digest` when it is found good (`mlflow.snapshot` tells it), and `digests: true` finds out
+whether its files are still those. `undo` sets the alias to what it was, or deletes it where there was none.
 
 MLflow keeps no record of alias moves and has no guard against a second writer, so a gap between reading and writing stays:
 crash class B.
@@ -47,7 +48,8 @@ SCHEMA: dict[str, Json] = {
         "digests": {
             "type": "boolean",
             "default": False,
-            "description": "Whether `last_good` gets a digest of each version's files; every byte is fetched for it.",
+            "description": "Whether `last_good` gets a digest of each version's files, and drops those whose tag `digest` names "
+            "another; every byte is fetched for it.",
         },
     },
     "examples": [{"server": "http://127.0.0.1:5000", "model": "fraud", "alias": "champion", "version": "7"}],
@@ -108,17 +110,22 @@ def _candidate(params: Params, ctx: Context, found: dict[str, Any]) -> dict[str,
     data = (origin or {}).get("data", {})
     if commit := _client.tags(data).get("mlflow.source.git.commit"):
         lineage["commit"] = commit
+    tags, artifact = _client.tags(found), "present"
     why, digest = _client.fault(ctx, params, found), None
-    if params.get("digests") and not why:
+    if why:
+        artifact = "missing"
+    elif params.get("digests"):
         digest = _client.digest({f.path: _client.sha256(ctx, params, number, f) for f in _client.files(ctx, params, found)})
+        if tags.get("digest", digest) != digest:
+            artifact, why = "differs", f"its files have the digest {digest:.19}…, and its tag says {tags['digest']:.19}…"
     return {
         "version": number,
         "created": datetime.fromtimestamp(int(found["creation_timestamp"]) / 1000, UTC).isoformat(),
         "by": found.get("user_id", ""),
-        "tags": _client.tags(found),
+        "tags": tags,
         "metrics": _client.metrics(data),
         "lineage": lineage,
         "digest": digest,
-        "artifact": "missing" if why else "present",
+        "artifact": artifact,
         "why": why,
     }

@@ -84,6 +84,21 @@ def test_a_digest_names_content_not_place(tmp_path: Path, registry: tuple[Mlflow
     assert digests["1"] == digests["2"] != digests["3"]
 
 
+def test_a_digest_is_held_against_the_tag(tmp_path: Path, registry: tuple[Mlflow, dict[str, Any]]) -> None:
+    """A version whose files are not those that its tag names differs; one without the tag is taken as it is."""
+    stand_in, params = registry
+    params = {**params, "alias": "champion", "digests": True}
+    first = {one["version"]: one for one in alias.history(params, World(tmp_path, {}).context())}
+    assert {"present"} == {one["artifact"] for one in first.values()}
+    stand_in.tags["1"]["digest"] = first["1"]["digest"]
+    stand_in.tags["2"]["digest"] = first["1"]["digest"]
+    after = {one["version"]: one for one in alias.history(params, World(tmp_path, {}).context())}
+    assert {"1": "present", "2": "differs", "3": "present"} == {number: one["artifact"] for number, one in after.items()}
+    assert f"its files have the digest {first['2']['digest'][:19]}…" in after["2"]["why"]
+    unasked = alias.history({**params, "digests": False}, World(tmp_path, {}).context())
+    assert {"present"} == {one["artifact"] for one in unasked}
+
+
 def test_a_large_file_comes_in_pieces(
     tmp_path: Path, registry: tuple[Mlflow, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
