@@ -48,8 +48,8 @@ SCHEMA: dict[str, Json] = {
         "digests": {
             "type": "boolean",
             "default": False,
-            "description": "Whether `last_good` gets a digest of each version's files, and drops those whose tag `digest` names "
-            "another; every byte is fetched for it.",
+            "description": "Whether `last_good` gets a digest of each version's files, for which every byte is fetched; a "
+            "version whose tag `digest` names another is dropped.",
         },
     },
     "examples": [{"server": "http://127.0.0.1:5000", "model": "fraud", "alias": "champion", "version": "7"}],
