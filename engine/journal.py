@@ -27,6 +27,8 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
 from modules.contract import Json
 
 FORMAT = 1
+#: How often a claim is tried, 20 ms apart, before it counts as held by another process.
+_LOOKS = 25
 _TABLES = """
 CREATE TABLE entries (
     run TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL, step TEXT NOT NULL,
@@ -291,9 +293,13 @@ class Journal:
     def claim(self, run: str) -> None:
         """Makes this process the one that runs `run`, until it ends (the system lets go for a killed one). Raises exit 8."""
         held = (self.files(run) / "claim").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        for _ in range(_LOOKS):
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.02)  # it may only be somebody who looks whether the run is held
+        else:
             held.seek(0)
             by = held.read().strip() or "another process"
             held.close()
@@ -309,7 +315,7 @@ class Journal:
             return True
         with (self.files(run) / "claim").open("a+", encoding="utf-8") as probe:
             try:
-                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look do not take each other for it
             except OSError:
                 return True
         return False
