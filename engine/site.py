@@ -42,9 +42,9 @@ class Site:
     excluded: dict[str, dict[str, str]] = field(default_factory=dict)
     started: float = 0.0
     trigger: Json = None
-    shapes: dict[str, source.Shape] = field(default_factory=dict)
+    shapes: dict[tuple[str, str], source.Shape] = field(default_factory=dict)
     _mentions: dict[str, frozenset[str]] = field(default_factory=dict)
-    _folders: set[Path] = field(default_factory=set)
+    _folders: dict[tuple[str, str], Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.secrets = template.Secrets(self.base)
@@ -106,7 +106,6 @@ class Site:
         entry = self.catalog.get(step.module)
         properties = entry.schema.get("properties", {})
         found: dict[str, Json] = {}
-        rendered = False
         for name, value in step.params.items():
             if properties.get(name, {}).get("format") == "expression":
                 found[name] = value
@@ -115,22 +114,23 @@ class Site:
                 found[name] = made = template.render(value, names)
             except template.Fault as fault:
                 raise Misplaced(fault, step, name) from None
-            rendered = rendered or made is not value
+            if made != value:
+                self._checked(step, name, made)
         if step.module == "last_good":
             asked = self.plan.options.extra.get("to")
             if asked is not None:
                 found.setdefault("to", asked)
-        if rendered:
-            shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
-            problems = shape.problems(self.secrets.scrub(found))
-            if problems:
-                where = problems[0].absolute_path[0] if problems[0].absolute_path else ""
-                place = step.place(step.module, *([where] if where else []))
-                raise ModuleError(
-                    f"{place}: `{where or step.module}` after rendering: {printable(problems[0].message, 160)}",
-                    "correct the value",
-                )
         return found
+
+    def _checked(self, step: Step, name: str, value: Json) -> None:
+        """A rendered parameter against its own schema: what was a text while it was checked may be anything now."""
+        entry = self.catalog.get(step.module)
+        shape = self.shapes.get((step.module, name))
+        if shape is None:
+            shape = self.shapes[step.module, name] = source.Shape(entry.schema.get("properties", {}).get(name, True))
+        for problem in shape.problems(self.secrets.scrub(value))[:1]:
+            said = printable(problem.message, 160)
+            raise ModuleError(f"{step.place(step.module, name)}: `{name}` after rendering: {said}", "correct the value")
 
     def context(
         self, step: Step, row: HostRow | None, item_id: str, names: Mapping[str, Json], deadline: float, generation: int
@@ -156,15 +156,20 @@ class Site:
             left = self.excluded.get(host, {})
             return [{**one, "excluded": left[one["version"]]} if one["version"] in left else one for one in found]
 
-        evidence = self.journal.files(self.run).absolute() / "evidence" / (host or "_run")
-        if evidence not in self._folders:
-            evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._folders.add(evidence)
+        evidence = self._evidence(host)
         return Context(
             host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=evidence,
             wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(),
             stop=self.stop_of(step),
         )  # fmt: skip
+
+    def _evidence(self, host: str) -> Path:
+        """The host's evidence folder of this run, made when it is first asked for. A preview comes before the run's name."""
+        if (self.run, host) not in self._folders:
+            folder = self.journal.files(self.run) / "evidence" / (host or "_run")
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folders[self.run, host] = folder
+        return self._folders[self.run, host]
 
     def stop_of(self, step: Step) -> threading.Event:
         """What ends a wait inside the step early: the stop of the run, but for clean-up, which runs because of it."""

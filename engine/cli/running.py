@@ -104,12 +104,10 @@ def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exi
 
 
 def written(store: Journal, told: story.Story) -> Path:
-    """The report's three forms in the run's own folder; returns the HTML's path."""
-    folder = store.files(told.run)
-    for name, text in (("html", report.html(told)), ("md", report.markdown(told)), ("json", report.json_document(told))):
-        path = folder / f"report.{name}"
-        path.write_text(text, "utf-8")
-    return folder / "report.html"
+    """The report as a page in the run's own folder; `engine report` makes the other forms."""
+    path = store.files(told.run) / "report.html"
+    path.write_text(report.html(told), "utf-8")
+    return path
 
 
 def prompter(

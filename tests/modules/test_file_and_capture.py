@@ -30,7 +30,7 @@ def test_an_answer_past_the_limit_is_not_kept(tmp_path: Path) -> None:
         there = World(tmp_path, params={"url": server.url, "as": "a.bin", "limit": "1KiB"})
         with pytest.raises(ModuleError, match="more than 1024 bytes"):
             capture.apply(there.params, Change({"stored": False}, {"stored": True}), there.context())
-        there.wire._pool.clear()
+        there.wire.close()
     assert not list(there.evidence.iterdir())
 
 
@@ -41,7 +41,7 @@ def test_what_lies_beside_a_capture_says_where_it_came_from(tmp_path: Path) -> N
             tmp_path, params={"url": f"{server.url}/a?n=5", "as": "a.txt", "headers": {"x": MARKED}}, now=lambda: 0.0
         )
         capture.apply(there.params, Change({"stored": False}, {"stored": True}), there.context())
-        there.wire._pool.clear()
+        there.wire.close()
         text = (there.evidence / "a.txt.about.json").read_text()
         about = json.loads(text)
     assert (f"{server.url}/a?n=5", "1970-01-01T00:00:00.000+00:00", 200, 3) == tuple(

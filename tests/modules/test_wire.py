@@ -27,8 +27,7 @@ def wire() -> Iterator[Wire]:
     """A wire whose connections are closed afterwards."""
     there = Wire()
     yield there
-    if there._pool is not None:
-        there._pool.clear()
+    there.close()
 
 
 @contextmanager

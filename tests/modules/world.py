@@ -139,8 +139,8 @@ def opened(make: Callable[[Path], Iterator[World]], tmp: Path) -> Iterator[World
         try:
             yield world
         finally:
-            if isinstance(world.wire, Wire) and world.wire._pool is not None:
-                world.wire._pool.clear()
+            if isinstance(world.wire, Wire):
+                world.wire.close()
 
 
 # ------------------------------------------------------------------------------------------------ a tiny server
