@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
 from engine import source, template
@@ -17,6 +18,9 @@ from engine.playbook import BUILT_IN, SECTIONS, Playbook, Step
 from modules.contract import Json
 
 #: Tags without which a `data` rollback is not one: purge or restore, train again, gate on the result, deploy.
+STRATEGIES = ("version", "checkpoint", "configuration", "data")
+#: What a version is never called: it would be another one tomorrow.
+_MOVING = frozenset({"latest", "current", "newest", "head"})
 DATA_TAGS = ("data", "retrain", "gate", "deploy")
 
 
@@ -83,8 +87,7 @@ def steps(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Op
 def _expressions(step: Step) -> list[tuple[tuple[str | int, ...], str]]:
     """The bare expressions among the step's own keywords: (key path below the step, text)."""
     found: list[tuple[tuple[str | int, ...], str]] = []
-    raw = _raw(step)
-    if "when" in raw:
+    if isinstance(_raw(step).get("when"), str | bool):
         found.append((("when",), step.when[-1]))
     if step.until is not None:
         found.append((("until",), step.until))
@@ -138,9 +141,9 @@ class _Checker:
             if name not in used and name not in self.book.vars and not self._takes_to(name):
                 self._say(
                     "LG044",
-                    f"-e {name}=… is used nowhere in this playbook",
-                    self.book.document.place(),
-                    did_you_mean(name, used | set(self.book.vars), "leave it out"),
+                    f"-e {printable(name)}=… is used nowhere in this playbook",
+                    Place("-e", 1, 1, len(name), f"{printable(name)}=…"),
+                    did_you_mean(name, (used | set(self.book.vars)) - BUILT_IN, "leave it out"),
                 )
 
     def _takes_to(self, name: str) -> bool:
@@ -155,7 +158,8 @@ class _Checker:
         try:
             entry = self.catalog.get(step.module)
         except Exception as error:  # noqa: BLE001 (a module of someone else: whatever it raises, it cannot be used)
-            self._say("LG040", str(error), step.place(step.module, key=True), "repair or remove the module")
+            hint = "repair the file, or take it out of modules/"
+            self._say("LG040", str(error), step.place(step.module, key=True), hint)
             return
         if entry is None:
             names = self.catalog.names()
@@ -174,9 +178,9 @@ class _Checker:
         if allowed and step.section not in allowed:
             self._say(
                 "LG041",
-                f"`{step.module}` belongs in {' or '.join(allowed)}",
+                f"`{step.module}` belongs in {' or '.join(allowed)}, and this is {step.section}",
                 step.place(step.module, key=True),
-                f"this is {step.section}",
+                f"move the step to {allowed[0]}",
             )
         if not SECTIONS[step.section].changes and entry.has("apply"):
             self._say(
@@ -190,7 +194,7 @@ class _Checker:
                 "LG042",
                 f"`{step.module}` cannot be read back, so it is never tried twice",
                 step.place("retries"),
-                "remove `retries`, or use `creates` or `unless`",
+                "remove `retries`" + (", or use `creates` or `unless`" if step.module == "command" else ""),
             )
         if isinstance(step.params, str) and template.templated(step.params):
             self._say(
@@ -200,43 +204,38 @@ class _Checker:
                 "write the parameters out",
             )
             return
+        special = self._formats(step, entry.schema, step.params) if isinstance(step.params, dict) else []
+        self.found.extend(special)
         shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
-        if shape.problems(step.params):
-            self.found.extend(source.validate(step.document, shape, (*step.keys, step.module), step.module))
-        elif isinstance(step.params, dict):
-            self._formats(step, entry.schema, step.params)
+        if not shape.problems(step.params):
+            return
+        if _raw(step)[step.module] is None:
+            place = step.place(step.module, key=True)
+            self._say("LG013", f"{step.module} needs parameters", place, f"engine doc {step.module} shows them")
+        else:
+            mistakes = source.validate(step.document, shape, (*step.keys, step.module), step.module)
+            told = {one.place for one in special}
+            self.found.extend(one for one in mistakes if one.place not in told)
 
-    def _formats(self, step: Step, schema: Mapping[str, Json], params: Mapping[str, Json]) -> None:
+    @staticmethod
+    def _formats(step: Step, schema: Mapping[str, Json], params: Mapping[str, Json]) -> list[Diagnostic]:
+        """What a schema cannot say of a version, an address, a path."""
+        found = []
         for name, value in params.items():
             form = schema.get("properties", {}).get(name, {}).get("format")
-            if not isinstance(value, str) or (template.templated(value) and form != "expression"):
+            if not isinstance(value, str) or template.templated(value):
                 continue
-            place = step.place(step.module, name)
-            if form == "version" and (value.lower() == "latest" or "/" in value or ".." in value):
-                self._say(
-                    "LG045",
-                    f"`{printable(value)}` does not name one version",
-                    place,
-                    "write a version's own name; `latest` moves",
-                )
+            place, shown = step.place(step.module, name), f"`{printable(value)}`"
+            if form == "version" and (value.lower() in _MOVING or "/" in value or "\\" in value or ".." in value):
+                hint = "write the version's own name: others move, and nobody could say what was approved"
+                found.append(Diagnostic("LG045", f"{shown} does not name one version", place, hint=hint))
             elif form == "url" and not _address(value):
-                self._say(
-                    "LG046",
-                    f"`{printable(value)}` is not an address that can be called",
-                    place,
-                    "write http://… or https://…, without a user or # part",
-                )
+                hint = "write http://… or https://…, without a user and without a `#` part"
+                found.append(Diagnostic("LG046", f"{shown} is not an address that can be called", place, hint=hint))
             elif form == "path" and (value.startswith(("~", "file:")) or "\\" in value or "\0" in value):
-                self._say(
-                    "LG046",
-                    f"`{printable(value)}` is not a path",
-                    place,
-                    "write a path that starts at the playbook's folder, or at /",
-                )
-            elif form == "name" and (not value or set(value) - _NAME_LETTERS or value.startswith((".", "-"))):
-                self._say(
-                    "LG046", f"`{printable(value)}` is not a plain name", place, "letters, digits, `.`, `_` and `-` alone"
-                )
+                hint = "write a path that starts at the playbook's folder, or at /"
+                found.append(Diagnostic("LG046", f"{shown} is not a path", place, hint=hint))
+        return found
 
     def _step_names(self, step: Step) -> set[str]:
         """Checks every expression of the step; returns the names that it mentions."""
@@ -262,11 +261,9 @@ class _Checker:
             here = own - {"item"} if root == ("loop",) else own
             for keys, text in template.texts(value):
                 used |= self._text(step, (*root, *keys), text, here)
-        if isinstance(step.loop, str):
-            if not template.templated(step.loop):
-                self._say(
-                    "LG015", "`loop` is a list, or an expression that gives one", step.place("loop"), 'write loop: "{{ … }}"'
-                )
+        if isinstance(step.loop, str) and not template.templated(step.loop):
+            hint = f'write loop: "{{{{ {printable(step.loop, 40)} }}}}"'
+            self._say("LG015", "`loop` is a list, or a template that gives one", step.place("loop"), hint)
         return used
 
     def _text(self, step: Step, keys: tuple[str | int, ...], text: str, own: set[str]) -> set[str]:
@@ -283,6 +280,9 @@ class _Checker:
         except template.Fault as fault:
             self.found.append(_fault(fault, step, keys))
             return set()
+        if not part.decides:
+            hint = "compare it with something, for example `x == 'yes'` or `x is defined`"
+            self._say("LG022", f"`{printable(text)}` never gives true or false", step.place(*keys), hint)
         return set(self._part(step, keys, part, own))
 
     def _part(self, step: Step, keys: tuple[str | int, ...], part: template.Part, own: set[str]) -> frozenset[str]:
@@ -317,18 +317,37 @@ class _Checker:
             )
 
     def _unknown(self, step: Step, keys: tuple[str | int, ...], name: str, own: set[str]) -> None:
-        known = self.names | set(self.registers) | own
+        known = (self.names | set(self.registers) | own) - {"item", "secret", "trigger"}
         if name == "item":
             hint = "`item` is there only where the step has a `loop`"
         elif name in self.anywhere:
             missing = [row.name for row in self.rows if name not in row.vars]
-            hint = f"{len(missing)} of {len(self.rows)} hosts do not have it, the first is {missing[0]}"
+            many = f"{len(missing)} of {len(self.rows)} hosts do not have it, {missing[0]} is the first"
+            hint = f"{missing[0]} does not have it; the other hosts do" if len(missing) == 1 else many
         else:
-            hint = did_you_mean(name, known, "set it in the inventory, under `vars`, or with -e")
+            hint = did_you_mean(name, known, "register it in an earlier step, or set it in the inventory or under `vars`")
         self._say("LG020", f"`{name}` is not defined", _inside(step, keys, name), hint)
+
+    def _vars_circles(self) -> None:
+        """Variables that need each other; a circle of the inventory's own is told once, with a host that has it."""
+        told: set[frozenset[str]] = set()
+        fixed = set(self.options.extra)
+        for row in self.rows or (None,):
+            raw = {**(row.vars if row else {}), **self.book.vars}
+            plain = fixed | (row.outside if row else frozenset())
+            for circle in _var_circles({name: value for name, value in raw.items() if name not in plain}):
+                if frozenset(circle) in told:
+                    continue
+                told.add(frozenset(circle))
+                mine = next((name for name in circle if name in self.book.vars), None)
+                where = f" of {row.name}" if row and mine is None else ""
+                summary = f"variables{where} in a circle: {' -> '.join([*circle, circle[0]])}"
+                place = self.book.document.place(("vars", mine) if mine else ("hosts",))
+                self._say("LG023", summary, place, "give one of them a value that does not mention the others")
 
     def _vars_names(self, used: set[str]) -> None:
         """The playbook's own variables may mention others."""
+        self._vars_circles()
         for name, value in self.book.vars.items():
             try:
                 parts = template.parts(value)
@@ -349,10 +368,10 @@ class _Checker:
     def strategy(self) -> None:
         """What makes a playbook one of its strategy (language: the table of strategies)."""
         book, steps = self.book, self.book.section("execution")
-        if book.has("execution") and not steps:
-            self._say(
-                "LG050", "execution has no steps", book.document.place(("execution",), key=True), "say what is to be changed"
-            )
+        if book.document.data.get("execution") == []:
+            place = book.document.place(("execution",), key=True)
+            self._say("LG050", "execution has no steps", place, "say what is to be changed")
+        if book.strategy not in STRATEGIES or book.partial or not steps:
             return
         moving = [step for step in steps if book.strategy in getattr(self._module_of(step), "MOVES", ())]
         place = book.document.place(("strategy",))
@@ -366,14 +385,11 @@ class _Checker:
             )
         if book.strategy == "data":
             have = {tag for step in steps for tag in step.tags}
-            for tag in DATA_TAGS:
-                if tag not in have:
-                    self._say(
-                        "LG051",
-                        f"a data rollback needs an execution step tagged `{tag}`",
-                        place,
-                        "its four acts are tagged " + ", ".join(DATA_TAGS),
-                    )
+            if missing := [f"`{tag}`" for tag in DATA_TAGS if tag not in have]:
+                steps_are = "a step" if len(missing) == 1 else "steps"
+                summary = f"a data rollback needs {steps_are} of execution tagged {', '.join(missing)}"
+                hint = "its four acts are: data (purge or restore), retrain, gate (judge the result), deploy"
+                self._say("LG051", summary, place, hint)
 
     def _module_of(self, step: Step) -> Any:
         entry = self.entries.get(step.module)
@@ -386,12 +402,9 @@ class _Checker:
                 self._say(
                     "LG047",
                     f"no step has the tag `{printable(tag)}`",
-                    self.book.document.place(),
-                    did_you_mean(tag, known, "tags: " + ", ".join(sorted(known))),
+                    Place("--tags" if tag in self.options.tags else "--skip-tags", 1, 1, len(tag), printable(tag)),
+                    did_you_mean(tag, known, "tags: " + ", ".join(sorted(known)) if known else "no step has tags"),
                 )
-
-
-_NAME_LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
 def _address(text: str) -> bool:
@@ -408,6 +421,24 @@ def _address(text: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def _var_circles(raw: Mapping[str, Json]) -> list[list[str]]:
+    """The circles of variables that mention each other, each beginning at its first name."""
+    waits = {name: sorted(other for other in template.mentioned(value) if other in raw) for name, value in raw.items()}
+    waits = {name: others for name, others in waits.items() if others}
+    found: list[list[str]] = []
+    while waits:
+        try:
+            TopologicalSorter(waits).prepare()
+        except CycleError as error:
+            circle: list[str] = error.args[1][:-1][::-1]
+            begin = circle.index(min(circle))
+            found.append([*circle[begin:], *circle[:begin]])
+            waits = {name: others for name, others in waits.items() if name not in circle}
+        else:
+            break
+    return found
 
 
 def _moves(catalog: Catalog, name: str, strategy: str) -> bool:

@@ -204,7 +204,10 @@ class Environment:
         if _NAME.fullmatch(name):
             return True
         bad = next((char for char in name if not re.match(r"[A-Za-z0-9_.-]", char)), name[:1])
-        what = f"the character {printable(bad)}" if name and len(name) < 254 else "1 to 253 characters are possible"
+        what = "1 to 253 characters are possible"
+        if name and len(name) < 254:
+            first = bad == name[0] and re.match(r"[.-]", bad)
+            what = f"it begins with `{bad}`" if first else "it holds " + ("a blank" if bad == " " else f"`{printable(bad)}`")
         at = patterns.part(place_of(where), written, written.find(bad), 1)
         detail = "It becomes part of folders, addresses and messages, where a character with a meaning of its own is a trap."
         hint = "write letters, digits, `_`, `.` and `-`, beginning with a letter or digit"

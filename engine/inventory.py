@@ -55,6 +55,8 @@ class Inventory:
     destinations: Mapping[str, Json]
     files: Mapping[str, str]
     warnings: tuple[Diagnostic, ...] = ()
+    #: host -> its environment: the folder, as shown to people.
+    environments: Mapping[str, str] = field(default_factory=dict)
     _layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict, repr=False)
 
     def explain(self, host: str, variable: str) -> list[tuple[Json, str]]:
@@ -228,6 +230,7 @@ def _joined(folders: list[Environment], found: list[Diagnostic]) -> Inventory:
         destinations,
         {path: digest for one in folders for path, digest in one.files.items()},
         tuple(d for d in found if d.severity == "warning"),
+        {name: environment.shown(home.folder) for name, home in homes.items()},
         layers,
     )
 

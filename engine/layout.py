@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from engine.diagnostics import Diagnostic, Place, did_you_mean, printable
@@ -153,7 +154,8 @@ class _Layout:
                     after.append(target)
         for name in step.mentions:
             other = self.registers.get(name)
-            if other and other != step.id:
+            # what a later section registers is not known yet: `check` says so, at its place
+            if other and other != step.id and not _later(other.partition("/")[0], step.section):
                 after.append(other)
         return tuple(dict.fromkeys(after))
 
@@ -190,6 +192,11 @@ class _Layout:
         return bool(want & tags) or ("tagged" in want and bool(tags)) or ("untagged" in want and not tags)
 
 
+def _later(section: str, than: str) -> bool:
+    """Whether hosts come to `section` after `than`."""
+    return section in WALKED and than in WALKED and WALKED.index(section) > WALKED.index(than)
+
+
 def _circles(nodes: Mapping[str, Node], found: list[Diagnostic]) -> None:
     """The order of the text is an order of the graph unless an edge points forward: only then is a circle looked for."""
     order = {name: index for index, name in enumerate(nodes)}
@@ -205,12 +212,20 @@ def _circles(nodes: Mapping[str, Node], found: list[Diagnostic]) -> None:
             circle = [edge[0] for edge in networkx.find_cycle(graph.subgraph(group))]
             start = circle.index(min(circle, key=lambda name: order[name]))
             circle = [*circle[start:], *circle[:start]]
-            step = next(nodes[name].step for name in circle if nodes[name].step)
-            if step:
-                steps = " -> ".join(name.partition("/")[2] or name for name in [*circle, circle[0]])
-                place = step.place("needs") if step.needs else step.place()
-                found.append(
-                    Diagnostic(
-                        "LG049", f"steps wait for each other in a circle: {steps}", place, hint="remove one of the waits"
-                    )
-                )
+            found.append(_circle(nodes, [*circle, circle[0]]))
+
+
+def _circle(nodes: Mapping[str, Node], circle: list[str]) -> Diagnostic:
+    """What to say of steps that wait for each other: each of `circle` waits for the one before; it ends where it begins."""
+    way = " -> ".join(name.partition("/")[2] or name for name in circle)
+    for earlier, name in pairwise(circle):
+        step, by = nodes[name].step, nodes[earlier].step
+        if step and by and by.register in step.mentions:
+            short = by.id.partition("/")[2]
+            summary = f"`{by.register}` is not there yet: `{short}`, which registers it, waits for this step"
+            return Diagnostic(
+                "LG049", summary, step.mention(by.register), f"The circle: {way}.", f"put `{short}` before this step",
+                (by.place("register"), "registered here"),
+            )  # fmt: skip
+    place = next((step.place("needs") for name in circle if (step := nodes[name].step) and step.needs), None)
+    return Diagnostic("LG049", f"steps wait for each other in a circle: {way}", place, hint="take one of the waits out")

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from engine import source, template
+from engine import dialect, source, template
 from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, nearest, printable
 from engine.source import Document, Keys
 from modules.contract import Json, fraction, seconds
@@ -46,6 +45,8 @@ WALKED = ("trigger", "forensics", "execution", "verification")
 
 DEFAULT_TIMEOUT, DEFAULT_DELAY, LONGEST = 300.0, 5.0, 7 * 86400.0
 DEFAULT_EXPIRY, LONGEST_EXPIRY = 3600.0, 8 * 3600.0
+#: The events at which a message is sent that does not say.
+DEFAULT_ON = ("succeeded", "failed")
 #: Names that are the engine's own and cannot be registered or set.
 BUILT_IN = frozenset({"inventory_hostname", "group_names", "groups", "hostvars", "run", "item", "trigger", "secret"})
 
@@ -80,6 +81,19 @@ class Step:
     def place(self, *below: str | int, key: bool = False) -> Place:
         """Where the step, or a part of it, stands."""
         return self.document.place((*self.keys, *below), key)
+
+    def mention(self, word: str) -> Place:
+        """Where the step first mentions a name."""
+        raw = self.document.data
+        for key in self.keys:
+            raw = raw[key]
+        exact = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+        for keys, text in _texts(raw):
+            if exact.search(text):
+                place = self.place(*keys)
+                at = exact.search(place.text, place.column - 1)
+                return replace(place, column=at.start() + 1, length=len(word)) if at else place
+        return self.place()
 
     @cached_property
     def mentions(self) -> frozenset[str]:
@@ -134,6 +148,8 @@ class Playbook:
     cooldown: float = 0.0
     on_unverified: str = "hold"
     owner: str = ""
+    #: Some steps could not be read: what all of them together make cannot be judged.
+    partial: bool = False
 
     def section(self, name: str) -> tuple[Step, ...]:
         """The steps of a section, in order."""
@@ -189,7 +205,15 @@ def keywords() -> dict[str, dict[str, Json]]:
 
 def load(path: Path, shown: str, known: Callable[[str], bool], found: list[Diagnostic]) -> Playbook | None:
     """The playbook at `path`. `known` tells module names; mistakes go to `found`. None when nothing could be made of it."""
-    return read(lambda name: source.load(path.parent / name, _beside(shown, name)), path.name, known, found)
+    folder = path.parent.resolve()
+
+    def fetch(name: str) -> Document:
+        if name != path.name and not (path.parent / name).resolve().is_relative_to(folder):
+            hint = "put the file itself there: a link is not in the pull request"
+            raise EngineError(Diagnostic("LG035", f"`{name}` is a link that leads out of the playbook's folder", hint=hint))
+        return source.load(path.parent / name, _beside(shown, name))
+
+    return read(fetch, path.name, known, found)
 
 
 def _beside(shown: str, name: str) -> str:
@@ -206,8 +230,10 @@ def read(
         found.extend(error.diagnostics)
         return None
     if not isinstance(document.data, dict):
-        place = document.place()
-        found.append(Diagnostic("LG006", "a playbook is a mapping", place, hint="start with `name:`, `strategy:`, `hosts:`"))
+        steps = isinstance(document.data, list)
+        hint = "put these steps under `execution:`, below" if steps else "start with"
+        hint += " `name:`, `strategy:` and `hosts:`"
+        found.append(Diagnostic("LG006", "a playbook is a mapping of sections", document.place(), hint=hint))
         return None
     return _Reader(fetch, document, known, found).playbook()
 
@@ -221,44 +247,33 @@ class _Reader:
         self.steps: list[Step] = []
         self.blocks: dict[str, Block] = {}
         self.ids: dict[str, Place] = {}
+        self.partial = False
         self.folded: dict[str, str] = {}
 
-    def playbook(self) -> Playbook | None:
+    def playbook(self) -> Playbook:
         data = self.document.data
         wrong = source.validate(self.document, _shapes()["top"])
-        self.found.extend(wrong)
+        self.found.extend(dialect.hinted(wrong))
         for section in SECTIONS:
             if section != "authority" and section in data:
                 for at, entries in self._lists(section, data[section]):
                     self._entries(section, self.document, at, entries, _Around())
-        if any(d.place and d.place.line and d.code in ("LG012", "LG013", "LG014", "LG015") for d in wrong):
-            return None if not self._usable(data) else self._made(data, wrong)
-        return self._made(data, wrong)
+        return self._made(data)
 
-    @staticmethod
-    def _usable(data: Mapping[str, Json]) -> bool:
-        return all(isinstance(data.get(key), str) for key in ("name", "strategy", "hosts"))
-
-    def _made(self, data: Mapping[str, Json], wrong: list[Diagnostic]) -> Playbook:
-        faulty = {d.place.line for d in wrong if d.place}
-
-        def plain(key: str, default: Json) -> Json:
-            return default if self.document.place((key,)).line in faulty else data.get(key, default)
-
-        serial = plain("serial", ())
-        trigger, verification = data.get("trigger"), data.get("verification")
+    def _made(self, data: Mapping[str, Json]) -> Playbook:
+        serial, trigger, verification = data.get("serial"), data.get("trigger"), data.get("verification")
         return Playbook(
-            name=str(data["name"]),
-            strategy=str(data["strategy"]),
-            hosts=str(data["hosts"]),
+            name=_word(data.get("name")),
+            strategy=_word(data.get("strategy")),
+            hosts=_word(data.get("hosts")),
             document=self.document,
             documents=self.documents,
             steps=tuple(self.steps),
             blocks=self.blocks,
             vars=self._vars(self.document, ("vars",), data.get("vars")),
             authority=self._authority(data.get("authority")),
-            serial=tuple(_amount(part) for part in (serial if isinstance(serial, (list, tuple)) else (serial,))),
-            max_failed=_amount(plain("max_failed", 0)),
+            serial=tuple(_amount(part) for part in (serial if isinstance(serial, list) else [serial] if serial else [])),
+            max_failed=_amount(data.get("max_failed", 0)),
             deadline=self._duration(self.document, ("deadline",), data.get("deadline")),
             trigger_mode="any" if isinstance(trigger, dict) and "any" in trigger else "all",
             cooldown=self._duration(
@@ -266,7 +281,8 @@ class _Reader:
             )
             or 0.0,
             on_unverified=str(verification.get("on_failure", "hold")) if isinstance(verification, dict) else "hold",
-            owner=str(data.get("owner", "")),
+            owner=_word(data.get("owner")),
+            partial=self.partial,
         )
 
     def _lists(self, section: str, value: Json) -> Iterator[tuple[Keys, list[Json]]]:
@@ -277,9 +293,10 @@ class _Reader:
             names = {"trigger": ("any", "all"), "verification": ("steps",)}.get(section, ())
             if section == "trigger" and ("any" in value) == ("all" in value):
                 place = self.document.place((section,), key=True)
-                self.found.append(
-                    Diagnostic("LG032", "a trigger has either `any` or `all`", place, hint="keep one of the two lists")
-                )
+                summary, hint = "the trigger has `any` and `all`", "keep one of the two lists"
+                if "any" not in value:
+                    summary, hint = "the trigger has no conditions", "list them under `any:` (one is enough) or `all:`"
+                self.found.append(Diagnostic("LG032", summary, place, hint=hint))
             for name in names:
                 if isinstance(value.get(name), list):
                     yield (section, name), value[name]
@@ -309,7 +326,7 @@ class _Reader:
             return None  # the schema has said so already
         if not 0 < value <= LONGEST:
             hint = "write a time from 1ms to 7d"
-            self.found.append(Diagnostic("LG033", f"{text} is not a usable time here", document.place(at), hint=hint))
+            self.found.append(Diagnostic("LG033", f"`{at[-1]}` cannot be {text}", document.place(at), hint=hint))
             return None
         return value
 
@@ -318,28 +335,29 @@ class _Reader:
             return {}
         for name in value:
             if name in BUILT_IN or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                why = "is the engine's own" if name in BUILT_IN else "is not a name (letters, digits and _)"
-                self.found.append(
-                    Diagnostic(
-                        "LG034",
-                        f"the variable `{printable(name)}` {why}",
-                        document.place((*at, name), key=True),
-                        hint="choose another",
-                    )
-                )
+                why, better = "is the engine's own", f"my_{name}"
+                if name not in BUILT_IN:
+                    why = "is not a name: letters, digits and `_`, a letter first"
+                    better = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_0123456789") or "another"
+                place, hint = document.place((*at, name), key=True), f"write `{better}`"
+                self.found.append(Diagnostic("LG034", f"the variable `{printable(name)}` {why}", place, hint=hint))
         return dict(value)
 
     def _entries(self, section: str, document: Document, at: Keys, entries: list[Json], around: _Around) -> None:
         for index, entry in enumerate(entries):
             here = (*at, index)
             if not isinstance(entry, dict):
-                self.found.append(
-                    Diagnostic("LG015", "a step is a mapping", document.place(here), hint="- name: …\n      module: {…}")
-                )
+                self.partial = True
+                hint = "write `- name: …` and below it a module with its parameters"
+                self.found.append(Diagnostic("LG015", "a step is a mapping", document.place(here), hint=hint))
             elif "block" in entry:
                 self._block(section, document, here, entry, around)
             elif "import" in entry:
                 self._import(section, document, here, entry, around)
+            elif arm := next((arm for arm in ("rescue", "always") if arm in entry), None):
+                self.partial = True
+                place, hint = document.place((*here, arm), key=True), "write the steps that it is for under `block:`"
+                self.found.append(Diagnostic("LG013", f"`{arm}` needs `block` beside it", place, hint=hint))
             else:
                 self._step(section, document, here, entry, around)
 
@@ -360,6 +378,7 @@ class _Reader:
     def _import(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
         self.found.extend(source.validate(document, _shapes()["import"], at))
         path, place = entry["import"], document.place((*at, "import"))
+        before, self.partial = self.partial, True  # until the steps are here
         if not isinstance(path, str):
             return
         folder = PurePosixPath(self.document.path).parent
@@ -372,52 +391,44 @@ class _Reader:
                 parts.append(part)
         name = "/".join(parts)
         if "{{" in path or ":" in path or "\\" in path or path.startswith(("/", "~")) or ".." in parts:
-            self.found.append(
-                Diagnostic(
-                    "LG035",
-                    f"`{printable(path)}` cannot be imported",
-                    place,
-                    hint="a path below the playbook's folder, without templates",
-                )
-            )
+            hint = "write a path below the playbook's folder, such as steps/freeze.yml, without templates"
+            self.found.append(Diagnostic("LG035", f"`{printable(path)}` cannot be imported", place, hint=hint))
             return
         if name in around.files or name == PurePosixPath(self.document.path).name:
-            self.found.append(Diagnostic("LG035", f"`{name}` imports itself", place, hint="break the circle"))
+            begin = around.files.index(name) if name in around.files else 0
+            way = " -> ".join((*around.files[begin:], name))
+            self.found.append(
+                Diagnostic("LG035", f"`{name}` imports itself: {way}", place, hint="take one of the imports out")
+            )
             return
         try:
             loaded = self.fetch(name)
         except EngineError as error:
             if error.diagnostics[0].code == "LG001":
-                self.found.append(
-                    Diagnostic("LG035", f"there is no file `{name}` beside the playbook", place, hint="check the path")
-                )
+                hint = "it is looked for in the folder of the file that imports it"
+                self.found.append(Diagnostic("LG035", f"there is no file `{name}`", place, hint=hint))
             else:
-                self.found.extend(error.diagnostics)
+                self.found.extend(replace(one, place=one.place or place) for one in error.diagnostics)
             return
         self.documents[loaded.path] = loaded
         if not isinstance(loaded.data, list):
-            self.found.append(
-                Diagnostic("LG035", "an imported file holds a list of steps", loaded.place(), hint="start with `- name:`")
-            )
+            hint = "begin with `- name:`"
+            self.found.append(Diagnostic("LG035", "an imported file holds a list of steps", loaded.place(), hint=hint))
             return
         inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
         prefix = around.prefix + (f"{entry['id']}_" if isinstance(entry.get("id"), str) else "")
-        self._entries(
-            section,
-            loaded,
-            (),
-            loaded.data,
-            _Around(inner.when, inner.tags, inner.vars, inner.arms, (*around.files, name), prefix),
-        )
+        self.partial = before
+        inner = replace(inner, files=(*around.files, name), prefix=prefix)
+        self._entries(section, loaded, (), loaded.data, inner)
 
     def _step(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
-        module = self._module(document, at, entry)
-        own = {key: value for key, value in entry.items() if key != module}
+        module, others = self._module(document, at, entry)
+        own = {key: value for key, value in entry.items() if key not in others}
         wrong = _shapes()["step"].problems(own)
         if wrong:
-            trimmed = Document(document.path, {"step": own}, document.text, _shifted(document, at))
-            self.found.extend(source.validate(trimmed, _shapes()["step"], ("step",)))
+            self.found.extend(dialect.hinted(source.validate(document, _shapes()["step"], at, but=others)))
         if module is None or not isinstance(entry.get("name"), str):
+            self.partial = True
             return
         bad = {str(error.absolute_path[0]) for error in wrong if error.absolute_path}
         word = {key: value for key, value in own.items() if key not in bad}
@@ -433,7 +444,7 @@ class _Reader:
                     "LG034",
                     f"the name `{register}` is the engine's own",
                     document.place((*at, "register")),
-                    hint="choose another",
+                    hint=f"write `my_{register}`",
                 )
             )
             register = None
@@ -443,29 +454,45 @@ class _Reader:
                     "LG036", "`on` belongs to communications alone", document.place((*at, "on"), key=True), hint="remove it"
                 )
             )
+        params = entry[module]
         self.steps.append(
             Step(
-                id=name, name=entry["name"], section=section, module=module, params=entry[module] if entry[module] is not None else {},
-                document=document, keys=at, when=(*around.when, *when), register=register, loop=word.get("loop"),
-                needs=None if needs is None else tuple(needs), run_once=word.get("run_once", False),
+                id=name,
+                name=entry["name"],
+                section=section,
+                module=module,
+                params={} if params is None else params,
+                document=document,
+                keys=at,
+                when=(*around.when, *when),
+                register=register,
+                loop=word.get("loop"),
+                needs=None if needs is None else tuple(needs),
+                run_once=word.get("run_once", False),
                 timeout=self._duration(document, (*at, "timeout"), word.get("timeout")) or DEFAULT_TIMEOUT,
                 retries=word.get("retries", 3 if until else 0),
                 delay=self._duration(document, (*at, "delay"), word.get("delay")) or DEFAULT_DELAY,
-                until=until, on_failure=word.get("on_failure", "stop"), tags=around.tags | frozenset(word.get("tags", ())),
-                no_log=word.get("no_log", False), on=tuple(word.get("on", ("succeeded", "failed"))) if section == "communications" else (),
-                vars={**around.vars, **self._vars(document, (*at, "vars"), word.get("vars"))}, arms=around.arms,
+                until=until,
+                on_failure=word.get("on_failure", "stop"),
+                tags=around.tags | frozenset(word.get("tags", ())),
+                no_log=word.get("no_log", False),
+                on=tuple(word.get("on", DEFAULT_ON)) if section == "communications" else (),
+                vars={**around.vars, **self._vars(document, (*at, "vars"), word.get("vars"))},
+                arms=around.arms,
             )
-        )  # fmt: skip
+        )
 
-    def _module(self, document: Document, at: Keys, entry: dict[str, Json]) -> str | None:
-        """The one key of the step that is its module; the mistakes in that."""
+    def _module(self, document: Document, at: Keys, entry: dict[str, Json]) -> tuple[str | None, list[str]]:
+        """The one key of the step that is its module, and the keys that its keywords are without; mistakes go to `found`."""
         others = [key for key in entry if key not in keywords()]
-        named = [key for key in others if len(others) == 1 or self.known(key)] or [key for key in others if "." in key][:1]
-        if not others or not named:
-            place = document.place((*at, others[0]), key=True) if others else document.place(at)
-            hint = did_you_mean(others[0], keywords()) if others else "engine doc lists the modules"
-            self.found.append(Diagnostic("LG030", "the step names no module", place, hint=hint))
-            return None
+        named = [key for key in others if self.known(key)] or [key for key in others if "." in key][:1]
+        if not named:
+            strange = [key for key in others if key not in dialect.WORDS]
+            named = strange if len(strange) == 1 else [key for key in strange if not nearest(key, keywords())][:1]
+        if not named:
+            hint = "engine doc lists the modules"
+            self.found.append(Diagnostic("LG030", "the step names no module", document.place(at), hint=hint))
+            return None, []
         if len(named) > 1:
             places = [document.place((*at, key), key=True) for key in named]
             self.found.append(
@@ -477,7 +504,8 @@ class _Reader:
                     context=(places[0], "the first"),
                 )
             )
-        elif not self.known(named[0]) and nearest(named[0], keywords()) and "." not in named[0]:
+            return None, named
+        if not self.known(named[0]) and nearest(named[0], keywords()) and "." not in named[0]:
             place = document.place((*at, named[0]), key=True)
             self.found.append(
                 Diagnostic(
@@ -487,8 +515,8 @@ class _Reader:
                     hint=did_you_mean(named[0], keywords()),
                 )
             )
-            return None
-        return named[0]
+            return None, named
+        return named[0], named
 
     def _id(self, section: str, short: str, place: Place) -> str:
         near = self.folded.get(short.lower())
@@ -528,10 +556,16 @@ class _Around:
         return _Around(self.when, self.tags, self.vars, (*self.arms, (block, arm)), self.files, self.prefix)
 
 
-def _shifted(document: Document, at: Keys) -> dict[Keys, Any]:
-    """The marks of the step at `at`, as if it stood at ``("step",)``: the module's own parameters are checked elsewhere."""
-    depth = len(at)
-    return {("step", *keys[depth:]): mark for keys, mark in document.marks.items() if keys[:depth] == at}
+def _texts(value: Json, at: Keys = ()) -> Iterator[tuple[Keys, str]]:
+    """Yields (key path, text) for every text in `value`."""
+    if isinstance(value, str):
+        yield at, value
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _texts(inner, (*at, key))
+
+
+def _word(value: Json) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _bare(value: Json) -> str:
@@ -544,5 +578,8 @@ def _slug(name: str) -> str:
 
 
 def _amount(value: Json) -> int | float:
-    """A number of hosts (int) or a part of them (float from 0 to 1). Raises ValueError."""
-    return value if type(value) is int else fraction(value)
+    """A number of hosts (int) or a part of them (float from 0 to 1); 0 for what the schema has refused already."""
+    try:
+        return value if type(value) is int else fraction(str(value))
+    except ValueError:
+        return 0

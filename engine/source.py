@@ -14,14 +14,15 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, printable
+from engine import leak, refusal
+from engine.diagnostics import Diagnostic, EngineError, Place, printable
 from modules.contract import FORMATS, Json
 
 Keys = tuple[str | int, ...]
@@ -41,6 +42,7 @@ _INT = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?")
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _WORDS: dict[str, Json] = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_ALPHABETS = {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
@@ -55,6 +57,7 @@ class Document:
 
     @property
     def digest(self) -> str:
+        """sha256 (hex) of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def place(self, keys: Sequence[str | int] = (), key: bool = False) -> Place:
@@ -91,11 +94,8 @@ def load(path: Path, shown: str | None = None) -> Document:
     """The document in the file at `path`; `shown` is the path to print. Raises EngineError (LG001 to LG011)."""
     name = shown if shown is not None else str(path)
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise _stop(
-                "LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(name), "split it; steps can be imported"
-            )
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # it may be a device without an end
     except OSError as error:
         reason = error.strerror or str(error)
         raise EngineError(
@@ -116,12 +116,38 @@ def parse(content: bytes | str, path: str) -> Document:
         if collecting:
             gc.enable()
     if reader.found:
-        raise EngineError(reader.found)
+        raise EngineError([_covered(d, reader.secret_lines) for d in reader.found])
     return Document(path, data, text, reader.marks)
 
 
 def _stop(code: str, summary: str, place: Place, hint: str = "", detail: str = "") -> EngineError:
     return EngineError(Diagnostic(code, summary, place, detail, hint))
+
+
+def _covered(d: Diagnostic, lines: set[int]) -> Diagnostic:
+    """The diagnostic without the texts of lines in which a secret stands."""
+
+    def cover(place: Place) -> Place:
+        hidden = place.line - 1 in lines
+        return replace(place, text=place.text[: place.column - 1] + "…", length=1) if hidden else place
+
+    place = d.place and cover(d.place)
+    return replace(d, place=place, context=d.context and (cover(d.context[0]), d.context[1]))
+
+
+def _written_down(what: str, place: Place) -> Diagnostic:
+    detail = "Whoever can read this file, or its history, has it. It is not repeated here."
+    hint = (
+        "write {{ secret('env:NAME') }} or {{ secret('file:PATH') }}, and have this one replaced: it is no secret any more"
+    )
+    return Diagnostic("LG027", f"{what} is written down here", place, detail, hint)
+
+
+def _look_alike(kind: str, text: str, place: Place) -> Diagnostic:
+    detail = "Letters of two alphabets in one word: it looks like another word, and is not equal to it."
+    return Diagnostic(
+        "LG004", f"the {kind} `{printable(text)}` mixes letters that look alike", place, detail, "write it anew"
+    )
 
 
 def _gate(content: bytes | str, path: str) -> str:
@@ -135,12 +161,12 @@ def _gate(content: bytes | str, path: str) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise _stop(
-            "LG002",
-            f"not UTF-8: byte 0x{raw[error.start]:02x}",
-            Place(path, line),
-            "save the file as UTF-8 without a byte order mark",
-        ) from None
+        what = "this is UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else f"not UTF-8: byte 0x{raw[error.start]:02x}"
+        raise _stop("LG002", what, Place(path, line), "save the file as UTF-8 without a byte order mark") from None
+    if raw[1:2] == b"\0" or raw[:1] == b"\0":
+        raise _stop("LG002", "this is UTF-16", Place(path), "save the file as UTF-8 without a byte order mark")
+    if text[:1] == "\ufeff":
+        raise _stop("LG004", "the file begins with a byte order mark", Place(path), "save it as UTF-8 without one")
     if found := _FORBIDDEN.search(text):
         before = text[: found.start()]
         line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
@@ -150,8 +176,8 @@ def _gate(content: bytes | str, path: str) -> str:
             "LG004",
             f"invisible or control character {name} (U+{ord(found[0]):04X})",
             place,
-            "delete it; lines end with LF alone" if found[0] in "\r\u0085\u2028\u2029" else "delete it",
-            "It can hide a key or turn text around, so that a reviewer sees something else than the engine.",
+            "end lines with LF alone" if found[0] in "\r\u0085\u2028\u2029" else "delete it",
+            "It can hide a key or turn text around: then a reviewer sees something else than the engine.",
         )
     if not unicodedata.is_normalized("NFC", text):
         line = next(i for i, part in enumerate(text.split("\n")) if not unicodedata.is_normalized("NFC", part))
@@ -171,6 +197,7 @@ class _Reader:
         # keys -> key position (line << 20 | column, or -1), value line, value column, value length, key length
         self.marks: dict[Keys, tuple[int, int, int, int, int]] = {}
         self.nodes = 0
+        self.secret_lines: set[int] = set()
 
     def read(self) -> Json:
         import yaml
@@ -181,15 +208,25 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = self._at(mark.line, mark.column, 1) if mark else Place(self.path)
-            tab = "\t" in place.text[: place.column]
-            raise _stop(
-                "LG005",
-                "a tab indents this line" if tab else f"not YAML: {error.problem or error.context or 'cannot be read'}",
-                place,
-                "indent with spaces" if tab else "check brackets, quotes and the indentation above this place",
-            ) from None
+            raise _stop("LG005", *self._unreadable(error.problem or error.context or "", place)) from None
         except yaml.YAMLError as error:
             raise _stop("LG005", f"not YAML: {printable(str(error))}", Place(self.path)) from None
+
+    def _unreadable(self, problem: str, place: Place) -> tuple[str, Place, str]:
+        """What libyaml could not read: said for people, where it is, what to do."""
+        if "\t" in place.text[: place.column]:
+            return "a tab indents this line", place, "indent with spaces"
+        if problem.startswith("mapping values are not allowed"):
+            return "a second `:` stands in this line", place, "put the text after the first one in quotes"
+        if problem.startswith("found character that cannot start"):
+            return f"a text cannot begin with `{printable(place.text[place.column - 1 :][:1])}`", place, "put it in quotes"
+        lines = _split(self.text)[: place.line]
+        for number, line in enumerate(lines):
+            if line.replace('\\"', "").count('"') % 2 and "'" not in line:
+                open_at = self._at(number, line.rfind('"'), 1)
+                return "this quote is not closed", open_at, 'close it with "'
+        said = printable(problem) or "it cannot be read"
+        return f"not YAML: {said}", place, "check brackets, quotes and the indentation here and in the lines above"
 
     def _document(self, events: Iterator[Any]) -> Json:
         import yaml
@@ -201,7 +238,9 @@ class _Reader:
                 documents += 1
                 if documents > 1:
                     line = event.start_mark.line if event.start_mark else 0
-                    raise _stop("LG006", "a second document starts here", self._at(line, 0, 3), "one file holds one document")
+                    raise _stop(
+                        "LG006", "a second document starts here", self._at(line, 0, 3), "one file holds one document"
+                    )
             elif isinstance(event, yaml.NodeEvent):
                 data = self._node(event, events)
         if documents == 0 or data is None:
@@ -237,9 +276,7 @@ class _Reader:
                         at = self._place_value(container, path, pending, mark, length)
                         self._put(container, pending, self._scalar(event, at))
                 elif wants_key:
-                    raise _stop(
-                        "LG007", "a key must be a text", self._at(mark.line, mark.column, 1), "write the key as plain text"
-                    )
+                    raise self._no_key(mark)
                 else:
                     at = self._place_value(container, path, pending, mark, 1)
                     value: Json = {} if kind is mapping else []
@@ -259,6 +296,16 @@ class _Reader:
                 return root[0]
             event = next(events)
 
+    def _no_key(self, mark: Any) -> EngineError:
+        """A key that is a list or a mapping: nearly always a template without its quotes."""
+        place = self._at(mark.line, mark.column, 1)
+        start = mark.column - 1
+        if place.text[start : start + 2] == "{{":
+            end = place.text.find("}}", start) + 2
+            place = self._at(mark.line, start, max(end - start, 2))
+            return _stop("LG007", "a template needs quotes around it", place, f'write "{place.text[start:end]}"')
+        return _stop("LG007", "a key must be a text", place, "write the key as plain text")
+
     def _refuse_features(self, event: Any) -> None:
         """Anchors, aliases, tags: each can make a reviewer read something else than what runs."""
         self.nodes += 1
@@ -272,10 +319,10 @@ class _Reader:
                 "write the value where it is used, or name it under `vars`",
             )  # fmt: skip
         if event.tag is not None:
-            raise _stop(
-                "LG008", f"the tag {printable(event.tag)} is not part of the language",
-                self._at(mark.line, mark.column, max(len(event.tag), 1)), "remove the tag; a secret is written {{ secret('env:NAME') }}",
-            )  # fmt: skip
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            place = self._at(mark.line, mark.column, len(tag))
+            hint = "remove it; a secret is written {{ secret('env:NAME') }}"
+            raise _stop("LG008", f"the tag {printable(tag)} is not part of the language", place, hint)
 
     def _key(self, event: Any, container: dict[str, Json], path: Keys) -> tuple[str, int, int]:
         mark, key = event.start_mark, event.value
@@ -298,14 +345,7 @@ class _Reader:
                 )
             )
         elif not _one_script(key):
-            self.found.append(
-                Diagnostic(
-                    "LG004",
-                    f"the key `{printable(key)}` mixes letters that look alike",
-                    place,
-                    hint="write it in one script",
-                )
-            )
+            self.found.append(_look_alike("key", key, place))
         return key, mark.line << 20 | mark.column, length
 
     def _place_value(self, container: Json, path: Keys, pending: list[Any], mark: Any, length: int) -> Keys:
@@ -336,6 +376,12 @@ class _Reader:
                 self._value(at),
                 "keep large data in a file of its own",
             )
+        if not text.isascii() and not _one_script(text):
+            self.found.append(_look_alike("text", text, self._value(at)))
+        name = at[-1] if at and isinstance(at[-1], str) else ""
+        if what := leak.kind(text, name):
+            self.secret_lines |= {*range(event.start_mark.line, event.end_mark.line + 1)}
+            self.found.append(_written_down(what, self._value(at)))
         if not event.implicit[0]:
             if _FORBIDDEN.search(text):
                 self.found.append(
@@ -345,7 +391,9 @@ class _Reader:
         value = _resolve(text)
         if type(value) is int and len(text.lstrip("+-")) > MAX_DIGITS:
             self.found.append(
-                Diagnostic("LG010", f"a number of {len(text)} digits", self._value(at), hint="quote it if it is a name")
+                Diagnostic(
+                    "LG010", f"a number of {len(text)} digits", self._value(at), hint="quote it if it is a name or a version"
+                )
             )
             return 0
         if _SPECIAL.fullmatch(text) or (type(value) is float and value in (float("inf"), float("-inf"))):
@@ -382,11 +430,13 @@ def _resolve(text: str) -> Json:
     return None if text in _NULLS else text
 
 
-def _one_script(word: str) -> bool:
-    if word.isascii():
-        return True
-    scripts = {unicodedata.name(c, "?").split(" ")[0] for c in word if c.isalpha()}
-    return len(scripts & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}) <= 1
+def _one_script(text: str) -> bool:
+    """Whether no word of the text mixes alphabets that have letters of the same looks. Prose may hold words of several."""
+    return text.isascii() or all(len({_script(c) for c in word} & _ALPHABETS) <= 1 for word in text.split())
+
+
+def _script(char: str) -> str:
+    return unicodedata.name(char, "?").partition(" ")[0] if char.isalpha() else ""
 
 
 def strict_json(text: str | bytes, path: str) -> Json:
@@ -438,105 +488,21 @@ class Shape:
         return [error for error in self._validator.iter_errors(value) if not _templated(error)]
 
 
-def validate(document: Document, of: Shape | dict[str, Json], at: Keys = (), what: str = "") -> list[Diagnostic]:
-    """Every way in which the part of `document` at `at` differs from the schema `of`, one diagnostic for each place.
+def validate(
+    document: Document, of: Shape | dict[str, Json], at: Keys = (), what: str = "", but: Collection[str] = ()
+) -> list[Diagnostic]:
+    """Every way in which the part of `document` at `at` differs from the schema `of`, one diagnostic for each mistake.
 
-    `what` names the thing in messages (``prometheus.metric``). A text that holds a template is checked after rendering.
+    `what` names the module whose parameters they are; the keys `but` are left out, somebody else checks them. A text that
+    holds a template is checked after rendering.
     """
     value = document.data
     for key in at:
         value = value[key]
+    value = {key: inner for key, inner in value.items() if key not in but} if but else value
     shape = of if isinstance(of, Shape) else Shape(of)
-    found = []
-    for error in shape.problems(value):
-        path = (*at, *error.absolute_path)
-        extra = (
-            [key for key in error.instance if key not in error.schema.get("properties", {})]
-            if error.validator == "additionalProperties"
-            else [None]
-        )
-        found.extend(_diagnostic(document, error, path, what, key) for key in extra)
-    return found
+    return refusal.tell(shape.problems(value), document, at, what)
 
 
 def _templated(error: Any) -> bool:
-    return (
-        isinstance(error.instance, str)
-        and "{{" in error.instance
-        and error.validator not in ("additionalProperties", "required")
-    )
-
-
-_EXPECTED = {
-    "duration": "a duration such as 90s, 5m or 2h",
-    "percentage": "a percentage such as 25%",
-    "size": "a size such as 64MiB",
-}
-_TYPES = {
-    "object": "a mapping", "array": "a list", "string": "a text", "integer": "a whole number",
-    "number": "a number", "boolean": "true or false", "null": "nothing",
-}  # fmt: skip
-
-
-def _diagnostic(document: Document, error: Any, path: Keys, what: str, extra: str | None) -> Diagnostic:
-    name = str(path[-1]) if path else "the document"
-    owner = f" of {what}" if what else ""
-    if extra is not None:
-        known = error.schema.get("properties", {})
-        place = document.place((*path, extra), key=True)
-        kind = "parameter" if what else "key"
-        hint = did_you_mean(extra, known, f"known here: {', '.join(sorted(known)[:12])}")
-        context = (document.place(path, key=True), f"the {'module' if what else 'mapping'} it stands in") if path else None
-        return Diagnostic("LG012", f"unknown {kind} `{printable(extra)}`{owner}", place, hint=hint, context=context)
-    if error.validator in ("required", "dependentRequired"):
-        missing = next((key for key in error.validator_value if key not in error.instance), "?")
-        about = error.schema.get("properties", {}).get(missing, {}).get("description", "")
-        return Diagnostic(
-            "LG013", f"`{missing}` is missing{owner}", document.place(path, key=True), hint=about or f"add `{missing}:`"
-        )
-    place = document.place(path)
-    shown = printable(json.dumps(error.instance, ensure_ascii=False), 60)
-    wanted = _wanted(error)
-    hint = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
-    if (
-        error.validator == "type"
-        and "string" in str(error.validator_value)
-        and isinstance(error.instance, (bool, int, float))
-    ):
-        written = place.text[place.column - 1 : place.column - 1 + place.length]
-        return Diagnostic("LG014", f"`{name}`{owner} is a text: quote it", place, hint=f'write "{written or shown}"')
-    return Diagnostic("LG015", f"`{name}`{owner} should be {wanted}, not {shown}", place, hint=hint)
-
-
-def _wanted(error: Any) -> str:
-    value = error.validator_value
-    match error.validator:
-        case "type":
-            return " or ".join(_TYPES.get(kind, kind) for kind in ([value] if isinstance(value, str) else value))
-        case "enum":
-            near = did_you_mean(str(error.instance), [str(v) for v in value])
-            return "one of " + ", ".join(str(v) for v in value) + (f" ({near})" if near else "")
-        case "format":
-            return _EXPECTED.get(value, f"a {value}")
-        case "const":
-            return json.dumps(value)
-        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
-            sign = {
-                "minimum": "at least",
-                "exclusiveMinimum": "more than",
-                "maximum": "at most",
-                "exclusiveMaximum": "less than",
-            }
-            return f"{sign[error.validator]} {value}"
-        case "minItems" | "minLength" | "minProperties":
-            return "not empty" if value == 1 else f"at least {value} long"
-        case "pattern":
-            return str(error.schema.get("x-says", f"text like {value}"))
-        case "anyOf" | "oneOf":
-            kinds = [_TYPES.get(option.get("type"), _EXPECTED.get(option.get("format"), "")) for option in value]
-            texts = [_EXPECTED.get(option.get("format"), kind) for option, kind in zip(value, kinds, strict=True)]
-            return " or ".join(dict.fromkeys(text for text in texts if text)) or str(
-                error.schema.get("x-says", "one of the known forms")
-            )
-        case _:
-            return str(error.schema.get("x-says", f"valid ({error.message[:80]})"))
+    return isinstance(error.instance, str) and "{{" in error.instance

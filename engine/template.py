@@ -24,6 +24,7 @@ from modules.contract import Json, Secret, reveal
 
 MAX_TEXT = 4096
 MAX_RESULT = 1 << 20
+MAX_DEPTH = 100
 FILTERS = frozenset({
     "abs", "bool", "default", "first", "float", "int", "join", "last", "length", "lower", "max", "min", "replace",
     "round", "sort", "string", "sum", "tojson", "trim", "unique", "upper",
@@ -36,11 +37,18 @@ _NODES = frozenset({
     "Name", "Const", "TemplateData", "Getattr", "Getitem", "Compare", "Operand", "And", "Or", "Not", "List", "Dict",
     "Pair", "Tuple", "Add", "Sub", "Neg", "Pos", "Filter", "Test", "CondExpr", "Keyword", "Call",
 })  # fmt: skip
+#: Expressions that are never true or false, and filters that may be.
+_VALUES = frozenset(["TemplateData", "List", "Dict", "Tuple", "Add", "Sub", "Neg", "Pos"])
+_OPEN = frozenset(["bool", "default", "first", "last", "max", "min"])
 _SUGGEST = {
-    "Mul": "`*` is not part of the language", "Div": "`/` is not part of the language", "Pow": "`**` is not part of the language",
-    "Mod": "`%` is not part of the language", "Concat": "join texts as \"{{ a }}{{ b }}\", not with `~`", "Slice": "slices are not part of the language",
+    "Mul": "`*` is not part of the language",
+    "Div": "`/` is not part of the language",
+    "Pow": "`**` is not part of the language",
+    "Mod": "`%` is not part of the language",
     "FloorDiv": "`//` is not part of the language",
-}  # fmt: skip
+    "Concat": '`~` is not part of the language; texts join as "{{ a }}{{ b }}"',
+    "Slice": "slices are not part of the language",
+}
 
 
 class Fault(Exception):
@@ -154,6 +162,8 @@ class Part:
     optional: frozenset[str]
     reads: frozenset[tuple[str, str]]
     secrets: frozenset[str]
+    #: Whether it may give true or false at all: `1`, `[a]` or `a + b` never do.
+    decides: bool = True
 
     def value(self, names: Mapping[str, Json]) -> Json:
         """The expression's value. Raises Fault for an unknown name or a value that cannot be computed."""
@@ -203,11 +213,9 @@ def expression(text: str) -> Part:
     try:
         tree = _environment().parse("{{ " + text + " }}")
     except TemplateSyntaxError as error:
-        raise Fault(
-            f"not an expression: {printable(error.message or 'cannot be read')}", "check quotes and brackets"
-        ) from None
+        raise _unreadable(error.message or "", text) from None
     except RecursionError:
-        raise Fault("an expression nested too deeply") from None
+        raise Fault("an expression nested too deeply", f"at most {MAX_DEPTH} levels are read") from None
     outputs = tree.body
     if len(outputs) != 1 or type(outputs[0]).__name__ != "Output" or len(outputs[0].nodes) != 1:
         raise Fault("not one expression", "write one expression that gives a value")
@@ -215,23 +223,50 @@ def expression(text: str) -> Part:
     optional: set[str] = set()
     reads: set[tuple[str, str]] = set()
     secrets: set[str] = set()
-    _allow(outputs[0].nodes[0], names, optional, reads, secrets)
-    return Part(text, frozenset(names), frozenset(optional), frozenset(reads), frozenset(secrets))
+    root = outputs[0].nodes[0]
+    _allow(root, names, optional, reads, secrets)
+    kind = type(root).__name__
+    decides = (
+        kind not in _VALUES and (kind != "Const" or type(root.value) is bool) and (kind != "Filter" or root.name in _OPEN)
+    )
+    return Part(text, frozenset(names), frozenset(optional), frozenset(reads), frozenset(secrets), decides)
 
 
-def _allow(node: Any, names: set[str], optional: set[str], reads: set[tuple[str, str]], secrets: set[str]) -> None:
+def _unreadable(message: str, text: str) -> Fault:
+    """Jinja's words for what it could not read, in ours."""
+    if not text.strip():
+        return Fault("an expression is missing here", "write a name or a comparison")
+    if message.startswith("unexpected char") and text.count("'") % 2 + text.count('"') % 2:
+        return Fault("a quote in this expression is not closed", "close it")
+    if message.endswith("got '='"):
+        return Fault("`=` does not compare", "write `==`")
+    if message.startswith("Expected an expression"):
+        return Fault("the expression ends too early", "write what it is compared with, or close the bracket")
+    got = message.rpartition("got ")[2].strip("'") if "got " in message else message
+    return Fault(f"not an expression: {printable(got)} cannot stand here", "check quotes, brackets and operators")
+
+
+def _allow(
+    node: Any, names: set[str], optional: set[str], reads: set[tuple[str, str]], secrets: set[str], depth: int = 0
+) -> None:
     kind = type(node).__name__
+    if depth > MAX_DEPTH:
+        raise Fault("an expression nested too deeply", f"at most {MAX_DEPTH} levels are read")
     if kind not in _NODES:
         raise Fault(
             _SUGGEST.get(kind, f"{kind.lower()} is not part of the language"), "engine doc expressions lists what is"
         )
     name = str(getattr(node, "name", None) or getattr(node, "attr", None) or "")
+    if kind in ("Name", "Getattr") and not name.isascii():
+        raise Fault(
+            f"`{printable(name)}` is not a name", "write letters from a to z, digits and `_`: others may only look alike"
+        )
     if kind in ("Name", "Getattr") and name.startswith("_"):
-        raise Fault(f"`{name}`: names that start with an underscore are not readable", name=name)
+        raise Fault(f"`{name}`: names that begin with an underscore cannot be read", "use another name", name)
     if kind == "Name":
         names.add(name)
     elif kind == "Getitem" and isinstance(getattr(node.arg, "value", None), str) and node.arg.value.startswith("_"):
-        raise Fault(f"`{node.arg.value}`: names that start with an underscore are not readable")
+        raise Fault(f"`{node.arg.value}`: names that begin with an underscore cannot be read", "use another name")
     elif kind == "Getattr" and type(node.node).__name__ == "Name":
         reads.add((node.node.name, name))
     elif kind == "Filter" and name not in FILTERS:
@@ -247,7 +282,7 @@ def _allow(node: Any, names: set[str], optional: set[str], reads: set[tuple[str,
         secrets.add(args[0])
     inner: set[str] = set()
     for child in node.iter_child_nodes():
-        _allow(child, inner, optional, reads, secrets)
+        _allow(child, inner, optional, reads, secrets, depth + 1)
     # `x | default(…)` and `x is defined` may name what is not there.
     if (kind == "Filter" and name == "default") or (kind == "Test" and name in ("defined", "undefined")):
         optional |= inner
@@ -278,8 +313,10 @@ def _split(text: str) -> tuple[str | Part, ...]:
                 pieces.append(value)
         if inside is not None:
             raise Fault("`{{` without `}}`", "close the braces")
-    except TemplateSyntaxError as error:
-        raise Fault(f"not a template: {printable(error.message or '')}", "check the braces and quotes") from None
+    except TemplateSyntaxError:
+        raise Fault(
+            "the braces of this template do not fit together", "write {{ before an expression and }} after it"
+        ) from None
     return tuple(pieces)
 
 
@@ -361,7 +398,7 @@ def decide(text: str, names: Mapping[str, Json]) -> bool:
 def resolve(
     raw: Mapping[str, Json], wanted: Iterable[str], fixed: Mapping[str, Json], outside: frozenset[str] = frozenset()
 ) -> dict[str, Json]:
-    """The variables `wanted` of `raw`, each rendered with the others and `fixed`. Those `outside` are data and stay as they are.
+    """The variables `wanted` of `raw`, each rendered with the others and `fixed`. Those `outside` are data and stay so.
 
     Raises Fault for a name that is not there or a circle of variables.
     """
@@ -376,6 +413,7 @@ def resolve(
                 "variables in a circle: " + " -> ".join([*open_[open_.index(name) :], name]),
                 "give one of them a plain value",
                 name,
+                "LG023",
             )
         open_.append(name)
         value = raw[name]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine import authority, inventory, plan, playbook, source
-from engine.diagnostics import Diagnostic, EngineError, Place
-from engine.inventory import Inventory
 from engine.check import HostRow
+from engine.diagnostics import Diagnostic, EngineError, Place, printable
+from engine.inventory import Host, Inventory
 from engine.layout import Options
 from engine.plan import Plan
 from engine.playbook import Playbook
@@ -65,7 +65,7 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
         raise EngineError(found)
     rows: list[HostRow] = []
     try:
-        rows = _chosen(book, stock, options)
+        rows = _chosen(book, stock, options) if book.hosts else []
     except EngineError as error:
         found += error.diagnostics
     people = stock.roster
@@ -100,7 +100,19 @@ def _chosen(book: Playbook, stock: Inventory, options: Options) -> list[HostRow]
                     hint="engine inventory lists the hosts",
                 )
             )
+    _one_environment(book, stock, hosts)
     return [HostRow(host.name, host.groups, host.vars, host.outside) for host in hosts]
+
+
+def _one_environment(book: Playbook, stock: Inventory, hosts: Sequence[Host]) -> None:
+    """Raises EngineError (LG114) for hosts of several environments: a run changes one, by leave of that one's people."""
+    homes = {stock.environments[host.name]: host.name for host in reversed(hosts)}
+    if len(homes) > 1:
+        members = ", ".join(f"{host} in {home}" for home, host in sorted(homes.items()))
+        summary = f"`{printable(book.hosts)}` names hosts of {len(homes)} environments"
+        detail = f"Among them {members}. A key is given for one environment, by the people of its roster."
+        hint = "give the folder of one environment with -i"
+        raise EngineError(Diagnostic("LG114", summary, book.document.place(("hosts",)), detail, hint))
 
 
 def _authority_place(book: Playbook) -> Any:

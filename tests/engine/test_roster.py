@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from engine import roster, source
-from engine.diagnostics import Diagnostic, render
+from engine.diagnostics import Diagnostic, EngineError, render
 
 EXAMPLE = Path(__file__).parents[2] / "inventories" / "example"
 ADA = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFsNrETva5eg+IK2+CFbc8eW35AdeQkY6Exk8kMdthdg"
@@ -49,12 +49,12 @@ def test_a_roster_of_people_with_keys_of_their_own_is_accepted() -> None:
         (_person("'a?a'"), "2:11", "no wildcards"),
         (_person("ada lovelace"), "2:11", "no blanks"),
         (_person(roles="['*']"), "3:13", "no wildcards"),
-        (_person(roles="[]"), "3:12", "not empty"),
+        (_person(roles="[]"), "3:12", "not be empty"),
         (_person(roles="[a, a]"), "3:12", "no role stands twice"),
         (_person(more="    role: x\n"), "6:5", "unknown key `role`"),
         ("  - {name: ada, roles: [a]}\n", "2:5", "`keys` is missing"),
-        ("  - {name: ada, roles: [a], keys: []}\n", "2:35", "not empty"),
-        ("  []\n", "2:3", "not empty"),
+        ("  - {name: ada, roles: [a], keys: []}\n", "2:35", "not be empty"),
+        ("  []\n", "2:3", "not be empty"),
         (_person(roles='"{{ roles }}"'), "3:13", "holds no templates"),
         (_person('"{{ me }}"'), "2:12", "holds no templates"),
         (_person(key=ADA[:-4]), "5:9", "cut short"),
@@ -75,14 +75,15 @@ def test_what_would_let_one_count_as_two_is_refused_with_its_place(text: str, at
 
 
 def test_a_private_key_is_never_repeated() -> None:
-    """The message tells what to do and shows no part of the key, not even its line."""
+    """Reading stops there; the message tells what to do and shows no part of the key, not even its line."""
     text = _person(
         key='"-----BEGIN OPENSSH PRIVATE KEY-----\\nb3BlbnNzaC1rZXktdjEAAAAA\\n-----END OPENSSH PRIVATE KEY-----"'
     )
-    (mistake,) = _people(text)
-    shown = render([mistake])
-    assert "a private key of `ada` stands here" in shown
-    assert "make a new key" in shown
+    with pytest.raises(EngineError) as caught:
+        _people(text)
+    shown = render(caught.value.diagnostics)
+    assert "a private key is written down here" in shown
+    assert "have this one replaced" in shown
     assert "BEGIN" not in shown
     assert "b3Blbn" not in shown
 

@@ -1,0 +1,2 @@
+"""A module that cannot be imported."""
+import no_such_package
