@@ -25,12 +25,12 @@ _WELL = ("changed", "unchanged")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of text cells. `seq`: the journal entries it stands for; `more`: (entry or 0, text) that can be unfolded."""
+    """A row of text cells. `seq`: the journal entries it stands for; `more`: (entries, text) that can be unfolded."""
 
     cells: tuple[str, ...]
     tone: str = ""
     seq: tuple[int, ...] = ()
-    more: tuple[tuple[int, str], ...] = ()
+    more: tuple[tuple[tuple[int, ...], str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,45 +130,46 @@ def _timeline(story: Story) -> Part:
 def _moments(story: Story) -> list[Row]:
     """A row for each entry. Where hosts are many, those on which a step went well share a row."""
     rows: list[Row | None] = []
-    shared: dict[tuple[int, str, str], tuple[int, list[Entry]]] = {}
-    before: dict[tuple[str, str, str], tuple[int, ...]] = {}
+    shared: dict[tuple[int, str, str], tuple[int, list[tuple[Entry, tuple[int, ...]]]]] = {}
+    before: dict[tuple[str, str, str], list[Entry]] = {}
     batch = 0
     for entry in story.entries:
         message = str(entry.body.get("key", "")) if entry.kind.startswith("message.") else ""
         which = (entry.kind.partition(".")[0], entry.host, entry.step + message)
         if entry.kind in _FOLDED:
-            before[which] = (*before.get(which, ()), entry.seq)
+            before.setdefault(which, []).append(entry)
             continue
         batch += entry.kind == "batch.started"
-        said = standing.describe(story, entry)
-        seqs = (*before.pop(which, ()), entry.seq)
-        host = entry.host if len(story.hosts) > 1 else ""
-        where = ", ".join(filter(None, (host, entry.step))) or said.actor
-        if len(story.hosts) > FEW and entry.host and said.word not in BAD and not entry.kind.startswith("undo."):
-            key = (batch, entry.step or entry.kind, said.word)
-            if key not in shared:
-                shared[key] = (len(rows), [])
+        seqs = (*(one.seq for one in before.pop(which, ())), entry.seq)
+        word = standing.describe(story, entry).word
+        if len(story.hosts) > FEW and entry.host and word not in BAD and not entry.kind.startswith("undo."):
+            place, same = shared.setdefault((batch, entry.step or entry.kind, word), (len(rows), []))
+            if not same:
                 rows.append(None)
-            shared[key][1].append(entry)
-            continue
-        tone = "decision" if said.sort == "decision" else _tone(said.word)
-        rows.append(Row((words.utc(entry.at), said.word, where, said.text), tone, seqs))
-    for (_, step, word), (place, entries) in shared.items():
-        first, last = entries[0], entries[-1]
-        text = f"until {words.utc(last.at, date=False)}: {standing.describe(story, first).text}"
-        more = tuple((entry.seq, f"{words.utc(entry.at, date=False)} {entry.host}") for entry in entries)
-        cells = (words.utc(first.at), word, f"{words.plural(len(entries), 'host')}, {step}", text)
-        rows[place] = Row(cells, _tone(word), (), more)
+            same.append((entry, seqs))
+        else:
+            rows.append(_moment(story, entry, seqs))
+    for (_, step, word), (place, same) in shared.items():
+        rows[place] = _together(story, step, word, same)
     # An intent without an outcome is all there is to know, and must not be lost.
-    rows += [_lonely(story, seq) for seqs in before.values() for seq in seqs]
+    rows += [_moment(story, entry, (entry.seq,)) for entries in before.values() for entry in entries]
     return sorted((row for row in rows if row), key=lambda row: row.cells[0])
 
 
-def _lonely(story: Story, seq: int) -> Row:
-    entry = story.entries[seq - 1] if story.entries[seq - 1].seq == seq else next(e for e in story.entries if e.seq == seq)
+def _moment(story: Story, entry: Entry, seqs: tuple[int, ...]) -> Row:
     said = standing.describe(story, entry)
-    where = ", ".join(filter(None, (entry.host, entry.step)))
-    return Row((words.utc(entry.at), said.word, where, said.text), "", (seq,))
+    host = entry.host if len(story.hosts) > 1 else ""
+    where = ", ".join(filter(None, (host, entry.step))) or said.actor
+    tone = "decision" if said.sort == "decision" else _tone(said.word)
+    return Row((words.utc(entry.at), said.word, where, said.text), tone, seqs)
+
+
+def _together(story: Story, step: str, word: str, same: Sequence[tuple[Entry, tuple[int, ...]]]) -> Row:
+    """Many hosts in one row, each of which can be unfolded."""
+    first, last = same[0][0], same[-1][0]
+    text = f"until {words.utc(last.at, date=False)}: {standing.describe(story, first).text}"
+    more = tuple((seqs, f"{words.utc(entry.at, date=False)} {entry.host}") for entry, seqs in same)
+    return Row((words.utc(first.at), word, f"{words.plural(len(same), 'host')}, {step}", text), _tone(word), (), more)
 
 
 def _tone(word: str) -> str:
@@ -249,12 +250,12 @@ def _grouped(steps: Iterable[Step]) -> Iterable[list[Step]]:
     return same.values()
 
 
-def _hosts(story: Story, steps: Sequence[Step]) -> tuple[str, tuple[tuple[int, str], ...]]:
+def _hosts(story: Story, steps: Sequence[Step]) -> tuple[str, tuple[tuple[tuple[int, ...], str], ...]]:
     """The hosts in a cell, and those that had no room there."""
     names = [step.host for step in steps]
     if len(names) <= 4:
         return ", ".join(names), ()
-    return f"{len(names)} of {words.plural(len(story.hosts), 'host')}", tuple((0, name) for name in names)
+    return f"{len(names)} of {words.plural(len(story.hosts), 'host')}", tuple(((), name) for name in names)
 
 
 def _changes(story: Story) -> Part:
@@ -312,7 +313,7 @@ def _checks(story: Story) -> Part:
                 value = words.brief(step.reading["_value"]) if "_value" in step.reading else ""
                 took = f"{words.span(step.seconds)}, {words.plural(max(step.attempts, 1), 'attempt')}"
                 cells = (step.key, step.host, verdict, value, _limit(step), step.fact, took)
-                rows.append(Row(cells, "bad" if step.bad else "", (step.seq,) if many else ()))
+                rows.append(Row(cells, "bad" if step.bad else "", (step.seq,)))
     columns = ("Check", "Host", "Verdict", "Value", "Limit", "In words", "Took")
     return Part("verification", "Was it verified?", (), columns, tuple(rows))
 

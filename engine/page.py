@@ -46,7 +46,7 @@ tr.decision td:first-child { box-shadow: -.6rem 0 0 var(--paper), -.8rem 0 0 var
 tr.bad .word { color: var(--bad); font-weight: 600; }
 tr.warn .word { color: var(--warn); font-weight: 600; }
 tr.decision .word { font-weight: 600; }
-:target { background: var(--panel); outline: 2px solid var(--curve); }
+tr:has(:target), li:has(:target) { background: var(--panel); outline: 2px solid var(--curve); }
 summary { cursor: pointer; color: var(--quiet); }
 details ul { columns: 12rem; margin: .3rem 0; padding-left: 1.1rem; }
 figure { margin: 2rem 0 0; }
@@ -158,14 +158,16 @@ def document(
 
 def _section(part: Part) -> str:
     lead = "".join(f"<p>{text(said, 2000)}</p>" for said in part.lead)
-    body = table(part.columns, part.rows) if part.rows else ""
+    body = table(part.columns, part.rows, part.key == "timeline") if part.rows else ""
     return f'<section aria-labelledby="{part.key}"><h2 id="{part.key}">{text(part.title)}</h2>{lead}{body}</section>\n'
 
 
-def table(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """A table that becomes a list of cards on a narrow screen; rows carry the anchors of their entries."""
+def table(columns: Sequence[str], rows: Sequence[Row], anchors: bool = False) -> str:
+    """A table that becomes a list of cards on a narrow screen. `anchors`: its rows are where the entries stand; the rows of
+    other tables only point there."""
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in columns)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(_row(columns, row) for row in rows)}</tbody></table>"
+    body = "".join(_row(columns, row, anchors) for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 # The name of a column -> the class of its cells.
@@ -178,24 +180,22 @@ _KINDS = {
 }
 
 
-def _row(columns: Sequence[str], row: Row) -> str:
-    anchors = "".join(f'<a id="e{seq}"></a>' for seq in row.seq[:-1])
+def _row(columns: Sequence[str], row: Row, anchors: bool) -> str:
     cells = []
     for i, (name, cell) in enumerate(zip(columns, row.cells, strict=True)):
         # Names of steps are long words: they may be broken where they have a joint.
         shown = text(cell).replace("/", "/<wbr>").replace("_", "_<wbr>")
         if i == 0 and row.seq:
-            shown = f'{anchors}<a href="#e{row.seq[-1]}">{shown}</a>'
+            shown = f'{_anchors(row.seq) if anchors else ""}<a href="#e{row.seq[-1]}">{shown}</a>'
         if row.more and i == len(row.cells) - 1:
-            shown += _more(row)
+            items = "".join(f"<li>{_anchors(seqs)}{text(said)}</li>" for seqs, said in row.more)
+            shown += f"<details><summary>all {len(row.more)}</summary><ul>{items}</ul></details>"
         cells.append(f'<td{_attribute("class", _KINDS.get(name, ""))} data-name="{text(name)}">{shown}</td>')
-    own = _attribute("id", f"e{row.seq[-1]}" if row.seq else "") + _attribute("class", row.tone)
-    return f"<tr{own}>{''.join(cells)}</tr>"
+    return f"<tr{_attribute('class', row.tone)}>{''.join(cells)}</tr>"
 
 
-def _more(row: Row) -> str:
-    items = "".join(f"<li{_attribute('id', f'e{seq}' if seq else '')}>{text(said)}</li>" for seq, said in row.more)
-    return f"<details><summary>all {len(row.more)}</summary><ul>{items}</ul></details>"
+def _anchors(seqs: Sequence[int]) -> str:
+    return "".join(f'<a id="e{seq}"></a>' for seq in seqs)
 
 
 def _attribute(name: str, value: str) -> str:

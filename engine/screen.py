@@ -26,8 +26,8 @@ def recap(story: Story, look: Style = PLAIN, report: str = "") -> str:
     stand = standing.of(story)
     tone = "warn" if stand.word in ("RECOVERED", "UNDONE", "CANCELLED") else _TONES.get(stand.exit or 0, "bad")
     meaning = f"exit {stand.exit}: {standing.MEANING.get(stand.exit, '')}" if stand.exit is not None else ""
-    head = f"RECAP {story.run}  {look.paint(stand.word, tone)} in {words.span(story.seconds)}"
-    lines = [*_beside(head, meaning, look), *_counts(story, look)]
+    head = [(f"RECAP {story.run}", ""), (stand.word, tone), (f"in {words.span(story.seconds)}", ""), (meaning, "quiet")]
+    lines = [*_packed(head, look), *_counts(story, look)]
     culprit = story.culprit()
     if culprit and stand.exit not in (0, 5, 6):
         lines += _failure(story, culprit, look)
@@ -44,13 +44,18 @@ def recap(story: Story, look: Style = PLAIN, report: str = "") -> str:
     return "\n".join([*lines, look.paint(f"next: {stand.next}", "bold")]) + "\n"
 
 
-def _beside(left: str, right: str, look: Style) -> list[str]:
-    """Two texts on one line where they fit, the second one quiet."""
-    if not right:
-        return [left]
-    if looks.cells(looks.bare(left)) + len(right) + 3 <= look.width:
-        return [f"{left}   {look.paint(right, 'quiet')}"]
-    return [left, *(f" {look.paint(line, 'quiet')}" for line in textwrap.wrap(right, look.width - 1))]
+def _packed(pieces: Sequence[tuple[str, str]], look: Style) -> list[str]:
+    """Pieces of text with their tones side by side, as many on a line as there is room for."""
+    lines, used = [""], 0
+    for text, tone in pieces:
+        if used and used + 3 + looks.cells(text) > look.width:
+            lines, used = [*lines, ""], 0
+        for i, part in enumerate(textwrap.wrap(text, look.width - 1, break_on_hyphens=False)):
+            lines, used = ([*lines, ""], 0) if i else (lines, used)
+            gap = "   " if used else " " if len(lines) > 1 else ""
+            lines[-1] += gap + look.paint(part, tone)
+            used += len(gap) + looks.cells(part)
+    return lines
 
 
 def _counts(story: Story, look: Style) -> list[str]:
@@ -143,8 +148,8 @@ def status(story: Story, now: float, look: Style = PLAIN, alive: bool | None = N
     begun = words.span(now - (story.started or now))
     until = float(story.asked.get("expires") or 0)
     left = f", expires in {words.span(until - now)}" if stand.exit == 5 and until > now else ""
-    state = look.paint(stand.word, _TONES.get(stand.exit or 0, "bold"))
-    lines = [head, *_beside(f" {state}", f"{begun} so far{left}", look), *field("safe?", stand.safe, look)]
+    state = [(f" {stand.word}", _TONES.get(stand.exit or 0, "bold")), (f"{begun} so far{left}", "quiet")]
+    lines = [head, *_packed(state, look), *field("safe?", stand.safe, look)]
     if stand.exit == 5:
         lines += _slots(story, look)
     lines += [*field("waits for", stand.waiting, look), *field("nothing", stand.nothing, look)]
@@ -158,14 +163,10 @@ def _slots(story: Story, look: Style) -> list[str]:
     lines, roles = [], " or ".join(story.asked.get("roles") or []) or "the roster"
     for number in range(1, story.needed + 1):
         given = story.counted()[number - 1 : number]
-        word = "key given" if given else "waiting"
-        who = (
-            f"{given[0].person} as {given[0].role}, {words.utc(given[0].at)}"
-            if given
-            else f"{'another ' if number > 1 else ''}{roles}"
-        )
-        room = look.width - 11 - len(word) - 3
-        lines.append(f" {look.paint(f'key {number}', 'bold')}     {look.sign(word)} {cut(who, room)}")
+        word, who = "waiting", f"for {'another of ' if number > 1 else ''}{roles}"
+        if given:
+            word, who = "key given", f"{given[0].person} as {given[0].role}, {words.utc(given[0].at)}"
+        lines.append(f" {look.paint(f'key {number}', 'bold')}     {look.sign(word)} {cut(who, look.width - 14 - len(word))}")
     refused = [f"{key.person}: {key.refused}" for key in story.keys if key.refused]
     return lines + [line for text in refused for line in field("no key", f"not counted, {text}", look)]
 
@@ -195,11 +196,11 @@ def _alarms(rows: Sequence[Mapping[str, Json]]) -> list[str]:
     same: dict[tuple[str, bool], list[Mapping[str, Json]]] = {}
     for row in rows:
         same.setdefault((str(row.get("id")), bool(row.get("met"))), []).append(row)
-    return [
-        f"{'holds' if met else 'does not hold'}: {name}: {found[0].get('why', '')}"
-        + (f" (and {len(found) - 1} more hosts)" if found[1:] else "")
-        for (name, met), found in same.items()
-    ]
+    told = []
+    for (name, met), found in same.items():
+        more = f" (and {words.plural(len(found) - 1, 'more host')})" if found[1:] else ""
+        told.append(f"{'holds' if met else 'does not hold'}: {name}: {found[0].get('why', '')}{more}")
+    return told
 
 
 def _sides(now: Mapping[str, Json], back: Mapping[str, Json], look: Style) -> list[str]:

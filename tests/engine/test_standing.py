@@ -1,0 +1,134 @@
+"""Where a run stands: the word, the exit code, the four answers, and each entry in a line."""
+
+import json
+
+import pytest
+from journals import make
+
+from engine import standing, story
+from engine.diagnostics import Exit
+from engine.journal import Entry
+
+
+def told(name: str) -> story.Story:
+    return story.tell(make.load(name))
+
+
+def ended(outcome: str, code: int, scene: str = "failed") -> story.Story:
+    one = told(scene)
+    body = {"outcome": outcome, "exit": code, "why": ""}
+    one.add(Entry(one.run, 999, one.last, "run.ended", "", "", json.dumps(body)))
+    return one
+
+
+@pytest.mark.parametrize(
+    ("scene", "word", "code", "follows"),
+    [
+        ("rollback", "SUCCEEDED", 0, "engine report RB-0142"),
+        ("held", "HELD at verification/golden_set", 4, "engine resume RB-0143"),
+        ("undone", "UNDONE", 1, "engine report RB-0144"),
+        ("failed", "FAILED at execution/serve", 1, "engine resume RB-0145"),
+        ("waiting", "WAITING for key 2 of 2", 5, "engine approve RB-0146"),
+        ("interrupted", "INTERRUPTED", 130, "engine resume RB-0147"),
+    ],
+)
+def test_every_end_has_its_word_its_code_and_its_next_command(scene: str, word: str, code: int, follows: str) -> None:
+    """One word and one exit code for each way in which a run can stand."""
+    stand = standing.of(told(scene))
+    assert (word, code, follows) == (stand.word, stand.exit, stand.next)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "word", "follows"),
+    [
+        ("recovered", 0, "RECOVERED", "engine report RB-0145"),
+        ("cancelled", 1, "CANCELLED", "engine report RB-0145"),
+        ("rejected", 6, "REJECTED by ana, kofi", "engine plan playbooks/fraud-scorer.yml -i inventories/production"),
+        ("expired", 6, "EXPIRED", "engine plan playbooks/fraud-scorer.yml -i inventories/production"),
+        ("drifted", 7, "DRIFTED at execution/serve", "engine plan playbooks/fraud-scorer.yml -i inventories/production"),
+        ("not_triggered", 0, "NOTHING TO DO", "engine report RB-0145"),
+    ],
+)
+def test_the_rarer_ends_have_theirs_too(outcome: str, code: int, word: str, follows: str) -> None:
+    """A remedy that worked is never plain success, and what moved asks for a new plan."""
+    stand = standing.of(ended(outcome, code))
+    assert (word, code, follows) == (stand.word, stand.exit, stand.next)
+
+
+def test_a_run_that_changed_nothing_says_so() -> None:
+    """A second run of a finished playbook ends as nothing to do, not as success."""
+    one = told("failed")
+    for step in one.steps.values():
+        step.outcome, step.intended, step.change = "unchanged", False, None
+    one.outcome, one.exit = "succeeded", 0
+    assert "NOTHING TO DO" == standing.of(one).word
+
+
+def test_every_exit_code_of_a_run_has_a_meaning() -> None:
+    """The codes that a run can end with are those that people are told about."""
+    expected = {Exit.DONE, Exit.FAILED, Exit.HELD, Exit.WAITING, Exit.REJECTED, Exit.STALE, Exit.INTERRUPTED}
+    assert expected == set(standing.MEANING)
+
+
+def test_waiting_says_what_happens_if_nobody_signs() -> None:
+    """Expiry never means go: the run ends, and no host is changed."""
+    stand = standing.of(told("waiting"))
+    assert "nothing that serves was changed" == stand.safe
+    assert "at 2026-11-23 03:39:02Z the run ends expired (exit 6), and no host is changed" == stand.nothing
+
+
+def test_a_run_whose_process_was_killed_is_interrupted() -> None:
+    """The journal of a killed run says nothing of its end; who looks at its lease knows."""
+    one = story.tell(make.load("interrupted")[:-1])
+    assert "RUNNING" == standing.of(one, alive=True).word
+    stand = standing.of(one, alive=False)
+    assert ("INTERRUPTED", "engine resume RB-0147") == (stand.word, stand.next)
+    assert "execution/serve on fraud-eu was being changed: resume looks before it acts" in stand.safe
+
+
+def test_what_was_put_back_is_told_with_its_price() -> None:
+    """After an undo the version that raised the alarm serves again, and that is said."""
+    assert "put back: 2 hosts as before the run. What the alarm was about serves again" == standing.of(told("undone")).safe
+
+
+def test_what_was_and_was_not_changed_is_told_apart() -> None:
+    """A failure says what stands changed, what did not become what was wanted, and what was never begun."""
+    one = told("failed")
+    assert "changed: execution/alias (version 47 → 46); not verified yet" == standing.stands(one)
+    assert "not changed as wanted: execution/serve; not reached: execution/purge_cache" == standing.left_out(one)
+
+
+def test_what_is_left_for_people_is_listed() -> None:
+    """A message that was not delivered and a change without undo are left to a person."""
+    assert ["say what communications/tell could not (failed): chat.example does not answer: refused"] == standing.for_people(
+        told("held")
+    )
+    assert ["execution/purge_cache was changed and has no undo"] == standing.for_people(told("rollback"))
+
+
+@pytest.mark.parametrize("scene", [scene.__name__ for scene in make.SCENES])
+def test_every_entry_has_a_line(scene: str) -> None:
+    """No kind of entry is shown by its bare name: each has words of its own."""
+    one = told(scene)
+    for entry in one.entries:
+        said = standing.describe(one, entry)
+        assert said.word
+        assert "." not in said.word
+        assert said.actor
+
+
+def test_an_unknown_entry_is_shown_by_its_name() -> None:
+    """What a newer engine wrote is not hidden."""
+    said = standing.describe(told("rollback"), Entry("RB-1", 9, 1.0, "moon.rose", "", "", '{"why": "it was time"}'))
+    assert ("moon.rose", "it was time") == (said.word, said.text)
+
+
+def test_hosts_are_named_when_few_and_counted_when_many() -> None:
+    """A change on two of three hundred hosts is not told in three hundred names."""
+    one = story.tell(make.fleet().entries)
+    assert " on 297 of 300 hosts" == standing.on_hosts(
+        one, [step for step in one.of("execution/serve") if step.word == "changed"]
+    )
+    assert " on svc-044, svc-174" == standing.on_hosts(
+        one, [step for step in one.of("execution/serve") if step.word == "failed"]
+    )
