@@ -73,7 +73,9 @@ class _Ticket:
     at: int
     entry: Entry | None = None
     error: Exception | None = None
-    wake: threading.Lock | None = None  # held by the thread that waits; released when the entry is settled or must be committed by it
+    wake: threading.Lock | None = (
+        None  # held by the thread that waits; released when the entry is settled or must be committed by it
+    )
 
     @property
     def settled(self) -> bool:
@@ -100,7 +102,11 @@ class Journal:
         try:
             self._db = self._open()
         except (sqlite3.Error, OSError) as error:
-            raise _error("LG070", f"the journal {folder / 'journal.db'} cannot be opened: {error}", "check the disk and the permissions") from None
+            raise _error(
+                "LG070",
+                f"the journal {folder / 'journal.db'} cannot be opened: {error}",
+                "check the disk and the permissions",
+            ) from None
 
     def _open(self) -> sqlite3.Connection:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -111,7 +117,11 @@ class Journal:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20.0)
         mode = db.execute("PRAGMA journal_mode").fetchone()[0]
         if mode != "delete":
-            raise _error("LG070", f"the journal is in the mode {mode!r}, which is not one of those proven safe", "move it away, or restore a copy")
+            raise _error(
+                "LG070",
+                f"the journal is in the mode {mode!r}, which is not one of those proven safe",
+                "move it away, or restore a copy",
+            )
         db.execute("PRAGMA synchronous=EXTRA")
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -121,7 +131,9 @@ class Journal:
             db.execute(f"PRAGMA user_version={FORMAT}")
         db.execute("COMMIT")
         if version not in (0, FORMAT):
-            raise _error("LG071", f"the journal has format {version}, this engine reads {FORMAT}", "use the engine that wrote it")
+            raise _error(
+                "LG071", f"the journal has format {version}, this engine reads {FORMAT}", "use the engine that wrote it"
+            )
         return db
 
     def close(self) -> None:
@@ -216,7 +228,9 @@ class Journal:
             for ticket in batch:
                 seq, before = heads.get(ticket.run) or self._head(ticket.run)
                 digest = _hash(before, ticket.run, seq + 1, ticket.at, ticket.kind, ticket.host, ticket.step, ticket.text)
-                made.append(Entry(ticket.run, seq + 1, ticket.at / 1e6, ticket.kind, ticket.host, ticket.step, ticket.text, digest))
+                made.append(
+                    Entry(ticket.run, seq + 1, ticket.at / 1e6, ticket.kind, ticket.host, ticket.step, ticket.text, digest)
+                )
                 heads[ticket.run] = (seq + 1, digest)
             self._db.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -248,9 +262,13 @@ class Journal:
         """The run's entries with a number above `after`, in order."""
         with self._writing:
             rows = self._db.execute(
-                "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ? AND seq > ? ORDER BY seq", (run, after)
+                "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ? AND seq > ? ORDER BY seq",
+                (run, after),
             ).fetchall()
-        return [Entry(run, seq, at / 1e6, kind, host, step, text, digest) for run, seq, at, kind, host, step, text, digest in rows]
+        return [
+            Entry(run, seq, at / 1e6, kind, host, step, text, digest)
+            for run, seq, at, kind, host, step, text, digest in rows
+        ]
 
     def verified(self, run: str) -> list[Entry]:
         """The run's entries, after every hash of the chain was computed again. Raises JournalError where it breaks."""
@@ -303,7 +321,9 @@ class Journal:
             held.seek(0)
             by = held.read().strip() or "another process"
             held.close()
-            raise _error("LG080", f"{run} is being run by {by}", f"engine status {run} --follow shows it", Exit.LOCKED) from None
+            raise _error(
+                "LG080", f"{run} is being run by {by}", f"engine status {run} --follow shows it", Exit.LOCKED
+            ) from None
         held.truncate(0)
         held.write(f"process {os.getpid()}\n")
         held.flush()
@@ -326,13 +346,24 @@ class Journal:
         with self._writing:
             self._begin()
             try:
-                rows = {host: (by, why, since) for host, by, why, since in self._db.execute("SELECT host, run, purpose, since FROM locks")}
+                rows = {
+                    host: (by, why, since)
+                    for host, by, why, since in self._db.execute("SELECT host, run, purpose, since FROM locks")
+                }
                 for host in wanted:
                     if host in rows and rows[host][0] != run and self.held(rows[host][0]):
                         by, why, since = rows[host]
                         age = max(0, int(self._now() - since / 1e6))
-                        raise _error("LG080", f"{host} is held by {by} ({why}), for {age} s", f"engine status {by} --follow shows it", Exit.LOCKED)
-                self._db.executemany("INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?)", [(host, run, purpose, self._time()) for host in wanted])
+                        raise _error(
+                            "LG080",
+                            f"{host} is held by {by} ({why}), for {age} s",
+                            f"engine status {by} --follow shows it",
+                            Exit.LOCKED,
+                        )
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?)",
+                    [(host, run, purpose, self._time()) for host in wanted],
+                )
                 self._db.execute("COMMIT")
             except JournalError:
                 self._db.execute("ROLLBACK")
@@ -349,6 +380,16 @@ class Journal:
             claim = self._claims.pop(run, None)
             if claim:
                 claim.close()
+
+
+def ending(entries: Sequence[Entry]) -> Entry | None:
+    """The `run.ended` that holds: messages may follow it, but no resume and no undo."""
+    for entry in reversed(entries):
+        if entry.kind == "run.ended":
+            return entry
+        if entry.kind in ("run.resumed", "undo.started"):
+            return None
+    return None
 
 
 def exists(folder: Path) -> bool:

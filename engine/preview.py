@@ -25,7 +25,11 @@ def on_host(site: Site, row: HostRow, sections: tuple[str, ...], registers: dict
     """What each step of `sections` would do on this host, in order; `registers` is filled with what is foreseen."""
     look = _Look(site, row, registers)
     nodes = [node for node in site.plan.nodes.values() if node.step and node.chosen and node.section in sections]
-    return [look.at(node.step) for node in nodes if node.step]
+    rows = [look.at(node.step) for node in nodes if node.step and node.section == "trigger"]
+    mode = any if site.plan.playbook.trigger_mode == "any" else all
+    if rows and mode(found.get("met", False) for found in rows):
+        site.alarmed.add(row.name)
+    return rows + [look.at(node.step) for node in nodes if node.step and node.section != "trigger"]
 
 
 class _Look:
@@ -97,12 +101,9 @@ class _Look:
                 self.foreseen.add(one.register)
 
 
-def made(site: Site, forks: int, trigger: bool = True) -> Row:
-    """The whole plan against the live state: ``{at, changes, steps, trigger, now, back_to}``. Changes nothing.
-
-    `trigger`: whether its conditions are evaluated too (a run does that itself in a moment).
-    """
-    sections = ("trigger", "forensics", "execution", "verification")[0 if trigger else 1 :]
+def made(site: Site, forks: int) -> Row:
+    """The whole plan against the live state: ``{at, changes, steps, trigger, now, back_to}``. Changes nothing."""
+    sections = ("trigger", "forensics", "execution", "verification")
     with ThreadPoolExecutor(max(1, min(forks, len(site.plan.hosts)))) as pool:
         rows = [
             found for batch in pool.map(lambda row: on_host(site, row, sections, {}), site.plan.hosts) for found in batch

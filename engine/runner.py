@@ -270,7 +270,10 @@ class Run:
 
     def _gate(self, walk: Walk, node: Node) -> str | None:
         if node.section == "forensics":
-            if self.wishes.if_triggered and not self._holds(walk):
+            holds = self._holds(walk)
+            if holds and self.plan.playbook.section("trigger"):
+                self.site.alarmed.add(walk.row.name)
+            if self.wishes.if_triggered and not holds:
                 walk.result = "not_triggered"
                 return "blocked"
             if not self.triggered:

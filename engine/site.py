@@ -15,7 +15,7 @@ from typing import Any
 from engine import canon, source, template
 from engine.check import HostRow
 from engine.diagnostics import printable
-from engine.journal import Journal
+from engine.journal import Journal, ending
 from engine.plan import Plan
 from engine.playbook import Step
 from modules.contract import Context, Json, ModuleError, Wire
@@ -24,7 +24,8 @@ from modules.contract import Context, Json, ModuleError, Wire
 @dataclass
 class Site:
     """What the steps of one run share. `unsettled` maps (host, step) to the intent that has no outcome; `approved` to the
-    preview that keys were given for; `excluded` lists, for each host, versions that failed in this run."""
+    preview that keys were given for; `excluded` lists, for each host, versions that failed in this run; `placed` the version
+    that an earlier run of this playbook went back to, and that run; `alarmed` the hosts whose trigger holds."""
 
     plan: Plan
     catalog: Any
@@ -40,6 +41,8 @@ class Site:
     approved: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     excluded: dict[str, dict[str, str]] = field(default_factory=dict)
+    placed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    alarmed: set[str] = field(default_factory=set)
     started: float = 0.0
     trigger: Json = None
     shapes: dict[tuple[str, str], source.Shape] = field(default_factory=dict)
@@ -153,8 +156,7 @@ class Site:
                 )
             ctx = self.context(step, row, item_id, names, deadline, generation)
             found: list[dict[str, Json]] = entry.call("history", params, ctx)
-            left = self.excluded.get(host, {})
-            return [{**one, "excluded": left[one["version"]]} if one["version"] in left else one for one in found]
+            return [self._remembered(host, one) for one in found]
 
         evidence = self._evidence(host)
         return Context(
@@ -162,6 +164,16 @@ class Site:
             wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(),
             stop=self.stop_of(step),
         )  # fmt: skip
+
+    def _remembered(self, host: str, candidate: dict[str, Json]) -> dict[str, Json]:
+        """A registry's candidate with what only the engine knows: it failed in this run, an earlier run went back to it."""
+        said: dict[str, Json] = {}
+        if why := self.excluded.get(host, {}).get(candidate["version"]):
+            said["excluded"] = why
+        version, run = self.placed.get(host, ("", ""))
+        if candidate["version"] == version and host not in self.alarmed:
+            said["placed"] = run
+        return {**candidate, **said}
 
     def _evidence(self, host: str) -> Path:
         """The host's evidence folder of this run, made when it is first asked for. A preview comes before the run's name."""
@@ -187,3 +199,25 @@ class Misplaced(ModuleError):
     def __init__(self, fault: template.Fault, step: Step, *below: str) -> None:
         place = step.place(*((step.module, *below) if below else ()))
         super().__init__(f"{place}: {fault.message}", fault.hint)
+
+
+def placed(journal: Journal, playbook: str, run: str = "") -> dict[str, tuple[str, str]]:
+    """host -> (version, run): what the newest finished run of the playbook chose to go back to, `run` itself left out."""
+    found: dict[str, tuple[str, str]] = {}
+    settled: set[str] = set()
+    for first, _ in reversed(journal.runs()):
+        if first.run == run or first.body["name"] != playbook or first.body["check"]:
+            continue
+        if set(first.body["hosts"]) <= settled:
+            continue
+        entries = journal.entries(first.run)
+        last = ending(entries)
+        if last is None or last.body["outcome"] not in ("succeeded", "recovered", "undone"):
+            continue
+        for entry in entries:
+            if entry.host not in settled and entry.kind == "step.outcome" and entry.body["module"] == "last_good":
+                version = (entry.body["reading"] or {}).get("version")
+                if version and last.body["outcome"] != "undone":
+                    found[entry.host] = (version, first.run)
+        settled |= set(first.body["hosts"])
+    return found

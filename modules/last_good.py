@@ -72,8 +72,12 @@ class _Rules:
     def against(self, candidate: dict[str, Json]) -> Iterator[str]:
         """Every reason why this candidate may not be gone back to."""
         made, asked = datetime.fromisoformat(candidate["created"]), self.params.get("to")
+        if candidate.get("excluded"):
+            yield candidate["excluded"]
         if not asked and candidate["serving"]:
-            yield "serves now"
+            # What this playbook has put there stays the last known good one until the alarm comes back.
+            if not candidate.get("placed"):
+                yield "serves now"
         elif not asked and self.serving_since and made >= self.serving_since:
             yield f"is not older than {self.now}, which serves now"
         yield from _marked(candidate["tags"])
@@ -117,7 +121,7 @@ def read(params: Params, ctx: Context) -> State | None:
         "_created": chosen["created"],
         "_tags": chosen["tags"],
         "_now": now,
-        "_why": f"{chosen['version']} is {_how(params, shown)}; {now or 'no version'} serves now",
+        "_why": _why(params, chosen, shown, now),
         "_candidates": shown,
     }
 
@@ -144,6 +148,12 @@ def _choose(params: Params, judged: list[dict[str, Json]]) -> dict[str, Json]:
             return candidate
     reasons = "; ".join(f"{candidate['version']}: {candidate['why']}" for candidate in judged)
     raise ModuleError(f"no version may be gone back to. {reasons}", "publish a good version, or ask for less")
+
+
+def _why(params: Params, chosen: dict[str, Json], shown: list[dict[str, Json]], now: str | None) -> str:
+    if chosen["serving"] and chosen.get("placed"):
+        return f"{now} serves already: {chosen['placed']} went back to it, and the alarm is quiet"
+    return f"{chosen['version']} is {_how(params, shown)}; {now or 'no version'} serves now"
 
 
 def _how(params: Params, shown: list[dict[str, Json]]) -> str:

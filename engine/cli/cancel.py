@@ -20,13 +20,15 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
     engine cancel RB-0007 --because "wrong service"
     engine cancel RB-0007 --undo
     """
+    from engine import journal
     from engine.cli import opening, running
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     entries = store.entries(run)
-    if entries[-1].kind == "run.ended":
-        click.echo(f"{run} has ended already: {entries[-1].body['outcome']}.   next: engine report {run}", err=True)
+    last = journal.ending(entries)
+    if last:
+        click.echo(f"{run} has ended already: {last.body['outcome']}.   next: engine report {run}", err=True)
         return Exit.DONE
     who = opening.requester(by)
     store.append(run, "cancel.asked", {"by": who, "why": because, "undo": undo_too})

@@ -32,19 +32,19 @@ from engine.diagnostics import Exit
 @click.option("--json", "as_json", is_flag=True, help="The plan as one JSON object on standard output.")
 @click.option("--as", "requester", default=None, help="Who asks for this plan (default: the login name).")
 @click.option("--forks", default=256, show_default=True, type=click.IntRange(1, 1024), help="Hosts side by side.")
-def command(playbook: Path, inventories: tuple[str, ...], out: Path | None, **said: Any) -> int:
+@click.pass_context
+def command(context: click.Context, /, playbook: Path, inventories: tuple[str, ...], out: Path | None, **said: Any) -> int:
     """Read the live state and show what a run would change, with its undo and how sure the preview is.
 
     \b
     engine plan playbooks/fraud.yml -i inventories/production
     engine plan playbooks/fraud.yml -i inventories/production --out rb.plan && engine run rb.plan
     """
-    from engine import look, preview, screen
-    from engine.cli import opening
+    from engine import journal, look, preview, screen
+    from engine import site as sites
+    from engine.cli import opening, running
     from engine.journal import Journal
     from engine.layout import Options
-    from engine.site import Site
-    from modules._wire import Wire
 
     words = {name: tuple(w.strip() for w in said[name].split(",") if w.strip()) for name in ("tags", "skip_tags")}
     options = Options(opening.extra(said["extra"]), said["limit"], words["tags"], words["skip_tags"])
@@ -52,15 +52,11 @@ def command(playbook: Path, inventories: tuple[str, ...], out: Path | None, **sa
     ready = opening.opened(playbook, inventories, options, who)
     with tempfile.TemporaryDirectory() as scratch:  # a plan leaves nothing behind, not even an empty store
         store = Journal(Path(scratch))
-        site = Site(
-            plan=ready.plan,
-            catalog=ready.catalog,
-            journal=store,
-            run="PLAN",
-            wire=Wire(),
-            base=playbook.parent.resolve(),
-            requester=who,
-        )
+        site = running.site(ready, store, "PLAN", playbook.parent, who)
+        if journal.exists(context.obj["state"]):
+            past = Journal(context.obj["state"])
+            site.placed = sites.placed(past, ready.plan.playbook.name)
+            past.close()
         found = preview.made(site, said["forks"])
         store.close()
     plan = replace(ready.plan, preview=found)

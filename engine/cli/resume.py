@@ -30,14 +30,15 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     """
     import sys
 
-    from engine import runner
+    from engine import journal, runner
     from engine.cli import running
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     store.claim(run)
     entries = store.verified(run)
-    if (last := entries[-1]).kind == "run.ended" and last.body["outcome"] in runner.ENDED:
+    last = journal.ending(entries)
+    if last and last.body["outcome"] in runner.ENDED:
         store.unlock(run)
         click.echo(f"{run} has ended: {last.body['outcome']}. There is nothing to do.   next: engine report {run}", err=True)
         return Exit.DONE

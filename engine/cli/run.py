@@ -155,7 +155,7 @@ def _previewed(site: Any, saved: dict[str, Any] | None, forks: int) -> tuple[Any
 
     from engine import preview
 
-    now = preview.made(site, forks, trigger=False)
+    now = preview.made(site, forks)
     if saved is not None:
         moved = preview.moved(saved["preview"]["changes"], now["changes"])
         if moved:

@@ -17,6 +17,7 @@ import click
 
 from engine import __version__, journal, live, report, screen, story
 from engine import look as looks
+from engine import site as sites
 from engine.cli import giving
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal
@@ -28,8 +29,10 @@ from modules.contract import Json
 
 def site(opened: Any, store: Journal, run: str, base: Path, requester: str, check: bool = False) -> Site:
     """The site of a run: plan, catalog, journal and the real wire."""
+    chooses = any(step.module == "last_good" for step in opened.plan.playbook.steps)
     return Site(
         plan=opened.plan,
+        placed=sites.placed(store, opened.plan.playbook.name, run) if chooses else {},
         catalog=opened.catalog,
         journal=store,
         run=run,
