@@ -152,7 +152,7 @@ class _Layout:
                 target = self._need(step, name, step.place("needs", index))
                 if target:
                     after.append(target)
-        for name in step.mentions:
+        for name in sorted(step.mentions):  # the order of a set differs from process to process
             other = self.registers.get(name)
             # what a later section registers is not known yet: `check` says so, at its place
             if other and other != step.id and not _later(other.partition("/")[0], step.section):
