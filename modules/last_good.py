@@ -97,15 +97,21 @@ class _Rules:
                 yield f"cannot be held against `{where}`: {error.message}"
 
 
-def read(params: Params, ctx: Context) -> State | None:
+def judged(params: Params, ctx: Context) -> list[dict[str, Json]]:
+    """Every version that the registry has, newest first, with `why` it may not be gone back to: empty where it may."""
     history = ctx.history(params["of"], params["with"])
     if not history:
         raise ModuleError(f"{params['of']} has no history: no version at all", "check `with`")
-    serving = next((candidate for candidate in history if candidate["serving"]), None)
+    serving = _serving(history)
     now = serving["version"] if serving else None
     rules = _Rules(params, ctx, now, _made(serving) if serving else None, _floor(params, history))
-    judged = [{**candidate, "why": "; ".join(rules.against(candidate))} for candidate in history]
-    chosen = _choose(params, judged)
+    return [{**candidate, "why": "; ".join(rules.against(candidate))} for candidate in history]
+
+
+def read(params: Params, ctx: Context) -> State | None:
+    candidates = judged(params, ctx)
+    chosen, serving = choose(params, candidates), _serving(candidates)
+    now = serving["version"] if serving else None
     shown = [
         {
             "version": candidate["version"],
@@ -113,7 +119,7 @@ def read(params: Params, ctx: Context) -> State | None:
             "eligible": not candidate["why"],
             "why": candidate["why"] or ("is chosen" if candidate is chosen else "could be gone back to as well"),
         }
-        for candidate in judged
+        for candidate in candidates
     ]
     return {
         "version": chosen["version"],
@@ -131,22 +137,22 @@ def desired(params: Params) -> State | None:
     return {}
 
 
-def _choose(params: Params, judged: list[dict[str, Json]]) -> dict[str, Json]:
+def choose(params: Params, candidates: list[dict[str, Json]]) -> dict[str, Json]:
     """The candidate asked for by name, or the newest without a reason against it. Raises ModuleError."""
     if asked := params.get("to"):
-        for candidate in judged:
+        for candidate in candidates:
             if candidate["version"] == asked:
                 if candidate["why"]:
                     raise ModuleError(
                         f"{asked} may not be gone back to: {candidate['why']}", "choose another `to`, or leave it out"
                     )
                 return candidate
-        there = ", ".join(candidate["version"] for candidate in judged[:12])
+        there = ", ".join(candidate["version"] for candidate in candidates[:12])
         raise ModuleError(f"there is no version {asked}", f"there are, newest first: {there}")
-    for candidate in judged:
+    for candidate in candidates:
         if not candidate["why"]:
             return candidate
-    reasons = "; ".join(f"{candidate['version']}: {candidate['why']}" for candidate in judged)
+    reasons = "; ".join(f"{candidate['version']}: {candidate['why']}" for candidate in candidates)
     raise ModuleError(f"no version may be gone back to. {reasons}", "publish a good version, or ask for less")
 
 
@@ -161,6 +167,10 @@ def _how(params: Params, shown: list[dict[str, Json]]) -> str:
         return "the version asked for"
     count = sum(candidate["eligible"] for candidate in shown)
     return f"the newest of {count} that may be gone back to" if count > 1 else "the only one that may be gone back to"
+
+
+def _serving(candidates: list[dict[str, Json]]) -> dict[str, Json] | None:
+    return next((candidate for candidate in candidates if candidate["serving"]), None)
 
 
 def _made(candidate: dict[str, Json]) -> datetime:
