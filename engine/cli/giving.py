@@ -67,7 +67,9 @@ def _question(store: Any, run: str) -> tuple[dict[str, Any], list[dict[str, Any]
     asked = next((entry for entry in reversed(entries) if entry.kind == "key.asked"), None)
     if asked is None:
         raise EngineError(Diagnostic("LG091", f"{run} has not asked for a key", hint=f"engine status {run}"), Exit.USAGE)
-    if any(entry.kind in ("authority.settled", "run.ended") and entry.seq > asked.seq for entry in entries):
+    since = [entry.kind for entry in entries if entry.seq > asked.seq]
+    over = [kind for kind in since if kind in ("run.ended", "run.resumed")][-1:] == ["run.ended"]
+    if over or "authority.settled" in since:
         raise EngineError(
             Diagnostic("LG091", f"{run} takes no keys any more: its question was settled", hint=f"engine status {run}"),
             Exit.REJECTED,
