@@ -308,7 +308,7 @@ def _checks(story: Story) -> Part:
             took = words.span(max(step.seconds for step in well))
             rows.append(Row((row.key, hosts, "met", spread, _limit(well[0]), well[0].fact, f"up to {took}"), "", (), more))
         for step in mine:
-            if step not in well:
+            if step.bad or not many:
                 verdict = {True: "met", False: "NOT MET", None: step.word}[step.met]
                 value = words.brief(step.reading["_value"]) if "_value" in step.reading else ""
                 took = f"{words.span(step.seconds)}, {words.plural(max(step.attempts, 1), 'attempt')}"

@@ -216,7 +216,7 @@ class Live(View):
         super().__init__(out, look, now)
         self._drawn: list[int] = []
         self._dirty = self._still = False
-        self._at = 0.0
+        self._at = self._next = 0.0
 
     def took(self, entry: Entry) -> None:
         """Notes that there is something new to draw, and when a question is answered."""
@@ -225,9 +225,15 @@ class Live(View):
 
     def tick(self, now: float) -> None:
         """Draws when something happened, or a second has passed, but no more often than every `period`."""
-        if self.story.run and not self._still and now - self._at >= (self.period if self._dirty else 1.0):
-            self.look = replace(self.look, width=looks.columns(self.out))
-            self._draw(frame(self.story, now, self.look, shutil.get_terminal_size().lines))
+        if not self.story.run or self._still or now - self._at < (self.period if self._dirty else 1.0):
+            return
+        begun = self.now()
+        if begun < self._next:
+            return
+        self.look = replace(self.look, width=looks.columns(self.out))
+        self._draw(frame(self.story, now, self.look, shutil.get_terminal_size().lines))
+        # A picture of many hosts takes its time; at most a twentieth of the run's is taken.
+        self._next = self.now() + 20 * (self.now() - begun)
 
     def say(self, text: str) -> None:
         """Puts the text above the picture, where it stays."""
@@ -278,12 +284,13 @@ def frame(story: Story, now: float, look: Style, height: int | None) -> list[str
 
 def _folded(story: Story, now: float, look: Style, room: int | None) -> list[str]:
     """The steps in at most `room` lines: those that run, and as many around them as there is room for."""
-    steps = looks.steps(story, now, look)
+    found = looks.rows(story, now)
+    steps = looks.lines(found, look)
     if room is None or sum(map(len, steps)) <= room:
         return [line for step in steps for line in step]
-    here = [row.word for row in looks.rows(story, now)]
-    at = next((i for i, word in enumerate(here) if word in ("running", "waiting", *BAD)), None)
-    at = at if at is not None else next((i for i, word in enumerate(here) if word == "next"), len(here) - 1)
+    words_ = [row.word for row in found]
+    at = next((i for i, word in enumerate(words_) if word in ("running", "waiting", *BAD)), None)
+    at = at if at is not None else next((i for i, word in enumerate(words_) if word == "next"), len(words_) - 1)
     first = last = at
     used = len(steps[at])
     while True:

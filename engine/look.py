@@ -196,8 +196,10 @@ def _over_hosts(story: Story, steps: Sequence[Step], word: str, counts: Counter[
     if len(counts) > 1:
         bad_first = sorted(counts.items(), key=lambda pair: (pair[0] not in BAD, -pair[1]))
         return f"{len(steps)}/{len(story.hosts)}: " + ", ".join(f"{count} {name}" for name, count in bad_first)
-    facts = {step.fact for step in steps if step.said == word}
-    return f"{where}, {facts.pop()}" if len(facts) == 1 and all(facts) else where
+    # Whether all hosts say the same is asked of what their facts are made from, which is cheaper than the facts.
+    same = [step for step in steps if step.said == word]
+    sources = {(step.why, str(step.change), str(step.reading.get("_why"))) for step in same}
+    return f"{where}, {same[0].fact}" if len(sources) == 1 and same[0].fact else where
 
 
 def _named(steps: Sequence[Step], going: Sequence[Step], bad: Sequence[Step], now: float) -> tuple[tuple[str, str], ...]:
@@ -247,8 +249,14 @@ def show(row: Row, name: str, look: Style, widest: int) -> list[str]:
 
 
 def steps(story: Story, now: float, look: Style, alive: bool = True) -> list[list[str]]:
-    """Every row of the run as lines; see `rows`. Where names are long for the screen, sections stand above their steps."""
-    found, made, before = rows(story, now, alive), [], ""
+    """Every row of the run as lines; see `rows`."""
+    return lines(rows(story, now, alive), look)
+
+
+def lines(found: Sequence[Row], look: Style) -> list[list[str]]:
+    """Rows as lines. Where names are long for the screen, sections stand above their steps."""
+    made: list[list[str]] = []
+    before = ""
     longest = max([len(row.key) for row in found], default=10)
     grouped = longest > look.width // 4
     names = [row.key.partition("/")[2] or row.key if grouped else row.key for row in found]

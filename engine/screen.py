@@ -74,7 +74,10 @@ def _counts(story: Story, look: Style) -> list[str]:
             told = "  ".join(f"{word} {mine[word]}" for word in names if mine[word]) or "not reached"
             lines.append(cut(f"   {pad(host, widest)}  {told}", look.width))
         return lines
-    worst = {host: _host_word(story.counts(host)) for host in story.hosts}
+    by_host: dict[str, Counter[str]] = {host: Counter() for host in story.hosts}
+    for step in story.steps.values():
+        by_host.setdefault(step.host, Counter())[step.word] += step.ended
+    worst = {host: _host_word(by_host[host]) for host in story.hosts}
     return lines + field("hosts", _many(worst), look)
 
 
