@@ -173,15 +173,15 @@ def publish(registry: Path) -> None:
     registry_of_folders.point(registry, "v1")
 
 
-def live_model(registry: Path) -> tuple[str, FraudModel]:
-    """The version that `current` points to, its artifact checked against the manifest first. Raises Broken."""
+def live_model(registry: Path, version: str = "") -> tuple[str, FraudModel]:
+    """`version`, or the one that `current` points to; its artifact is checked against the manifest first. Raises Broken."""
     try:
-        folder = (registry / "current").resolve(strict=True)
+        folder = (registry / "versions" / version if version else registry / "current").resolve(strict=True)
         manifest = json.loads((folder / "manifest.json").read_bytes())
         data = (folder / ARTIFACT).read_bytes()
         wanted = manifest["files"][ARTIFACT]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Broken(f"the registry's current version cannot be read: {error}") from None
+        raise Broken(f"{version or 'the current version'} cannot be read from the registry: {error}") from None
     if hashlib.sha256(data).hexdigest() != wanted.removeprefix("sha256:"):
         raise Broken(f"{folder.name}/{ARTIFACT} is not the file that its manifest names: the digest differs")
     return folder.name, FraudModel.of(data)

@@ -89,9 +89,9 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def load(self) -> str:
-        """Serves what `current` points to, and returns its version. Raises Broken, and goes on with what it had."""
-        self._loaded = loaded = Loaded(*playground.live_model(self.registry))
+    def load(self, version: str = "") -> str:
+        """Serves `version`, or what `current` points to; returns its version. Raises Broken, and goes on with what it had."""
+        self._loaded = loaded = Loaded(*playground.live_model(self.registry, version))
         return loaded.version
 
     def configure(self, threshold: float) -> None:
@@ -300,8 +300,11 @@ class _Door(BaseHTTPRequestHandler):
         }
 
     def _load(self) -> object:
+        wanted = (self._json() if self.body else {}).get("parameters", {}).get("version", "")
+        if not isinstance(wanted, str) or "/" in wanted or wanted.startswith("."):
+            raise _Refused(400, "parameters.version is the name of a version")
         try:
-            return {"name": MODEL, "version": self.service.load()}
+            return {"name": MODEL, "version": self.service.load(wanted)}
         except Broken as broken:
             raise _Refused(422, f"{broken}; {self.service.version} keeps serving") from None
 

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from engine import canon, step, template
+from engine import step, template
 from engine.check import HostRow
 from engine.playbook import Step
 from engine.site import Site
@@ -47,7 +47,7 @@ class _Look:
             "host": self.row.name, "section": one.section, "step": one.id, "module": one.module, "grade": "read-only",
             "change": None, "undo": "-", "why": "",
         }  # fmt: skip
-        if entry.has("apply"):
+        if entry.has("apply") and one.section != "forensics":
             found["undo"] = "automatic" if self.site.plan.undo.get(one.id) else "NONE"
         looks = entry.has("apply") or one.section == "trigger" or one.register
         if one.section != "verification" and looks:
@@ -67,17 +67,16 @@ class _Look:
         try:
             names = self.site.names(one, self.row, self.registers, {})
             if not all(template.decide(text, names) for text in one.when):
-                found["grade"], found["why"] = (
-                    "exact",
-                    "skipped: " + " and ".join(f"`{text}`" for text in one.when) + " is false",
-                )
+                found["grade"] = "estimate" if hazy else "exact"
+                found["why"] = "skipped: " + " and ".join(f"`{text}`" for text in one.when) + " is false"
                 if one.register:
                     self.registers[one.register] = {"changed": False, "outcome": "skipped"}
                 return
             params = self.site.params(one, names)
             ctx = self.site.context(one, self.row, one.id, names, time.monotonic() + min(one.timeout, PATIENCE), 1)
-            before = step.guarded(lambda: entry.module.read(params, ctx))
-            change = diff(before, step.guarded(lambda: entry.module.desired(params)))
+            before = step.looked(entry, params, ctx)
+            wanted = step.guarded(lambda: entry.module.desired(params))
+            change = diff(before, wanted)
         except (template.Fault, ModuleError) as error:
             found["grade"], found["why"] = "known later" if hazy else "NOT PREVIEWABLE", error.message
             return
@@ -89,11 +88,12 @@ class _Look:
         after = before
         if entry.has("apply"):
             # Two steps of one module that read the same now probably speak of one thing: the second will find it changed.
-            twin = bool(change) and (one.module, before) in self.readings
-            self.readings.append((one.module, before))
+            twin = (one.module, before) in self.readings
+            if change:
+                self.readings.append((one.module, before))
             found["grade"] = "estimate" if hazy or twin else "exact"
-            said = self.site.secrets.scrub([[key, was, will] for key, was, will in change])
-            found["change"] = [["_digest", None, canon.digest(said)]] if said and one.no_log else said
+            found["change"] = step.approvable(self.site, one, change)
+            found["wanted"] = None if hazy else step.fingerprint(self.site, wanted)
             after = {**(before or {}), **(change.after or {})}
         if one.register:
             self.registers[one.register] = step.register(after, bool(change), "foreseen")
@@ -131,7 +131,7 @@ def _overview(site: Site, rows: list[Row]) -> Row:
                     "section": one.section, "id": one.short, "name": one.name, "module": one.module, "undo": first["undo"],
                     "grade": first["grade"] if len(grades) == 1 else "estimate", "change": first["change"] or [],
                     "why": first["why"], "hosts": sum(1 for row in mine if row["change"]),
-                    "acts": first["undo"] != "-",
+                    "acts": site.catalog.get(one.module).has("apply"),
                 }
             )  # fmt: skip
     chosen = next((row["reading"] for row in rows if row.get("reading")), None) or {}
@@ -150,7 +150,7 @@ def moved(before: list[Row], now: list[Row]) -> list[str]:
     found = []
     for row in now:
         earlier = was.get((row["host"], row["step"]))
-        if earlier is not None and (row["grade"], row["change"]) != (earlier["grade"], earlier["change"]):
+        if earlier is not None and any(row.get(key) != earlier.get(key) for key in ("grade", "change", "wanted")):
             found.append(f"{row['host']} {row['step']} has moved: the plan says {_told(earlier)}, now it is {_told(row)}")
     return found
 

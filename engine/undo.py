@@ -44,7 +44,7 @@ def pending(entries: list[Entry]) -> list[Entry]:
     """The first intent of every change that is not yet undone, newest first."""
     first: dict[str, Entry] = {}
     for entry in entries:
-        if entry.kind == "step.intent":
+        if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):  # evidence is not unmade
             first.setdefault(entry.step, entry)
         elif entry.kind == "undo.outcome" and entry.body["outcome"] in ("undone", "unchanged", "none"):
             first.pop(entry.step, None)
@@ -58,8 +58,6 @@ def _one(site: Site, row: HostRow, intent: Entry, registers: Mapping[str, Json])
     if one is None:
         raise AssertionError(bare)
     entry = site.catalog.get(one.module)
-    if one.section == "forensics":
-        return _say(site, row, intent, one.module, "none", "evidence is not unmade")
     try:
         more: dict[str, Json] = {}
         names = site.names(one, row, registers, more)

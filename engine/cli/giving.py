@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from engine import authority, source
+from engine import authority, source, words
 from engine.diagnostics import Diagnostic, EngineError, Exit, printable
 from engine.sshsig import Refused
 
@@ -111,7 +111,7 @@ def _show(run: str, request: dict[str, Any], verdict: Any, person: str, role: st
     act, strategy = (printable(str(text)) for text in (facts.get("act") or facts.get("playbook"), facts.get("strategy")))
     lines = [
         f"{key} for {run}, as {person} ({role}).   Plan {request['digest'][7:20]}",
-        f"  will do   {act} ({strategy}), {facts.get('hosts')} hosts",
+        f"  will do   {act} ({strategy}), {words.plural(int(facts.get('hosts') or 0), 'host')}",
     ]
     if now or back:
         lines.append(f"  version   {printable(str(now))} -> {printable(str(back))}")

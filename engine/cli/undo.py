@@ -41,7 +41,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     site = running.site(ready, store, run, base, who)
     site.started = entries[0].at
     pending = {row.name: undo.pending([e for e in entries if e.host == row.name]) for row in ready.plan.hosts}
-    changes = [intent for found in pending.values() for intent in found if not intent.step.startswith("forensics/")]
+    changes = [intent for found in pending.values() for intent in found]
     if not changes:
         store.unlock(run)
         click.echo(f"{run} has left nothing to put back.   next: engine report {run}", err=True)
