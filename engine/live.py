@@ -20,11 +20,13 @@ from typing import Self, TextIO
 from engine import look as looks
 from engine import standing, words
 from engine.journal import Entry
-from engine.look import FEW, WIDE, Style, cut
+from engine.look import FEW, Style, cut
 from engine.story import BAD, Story
 
 #: A run never says nothing for longer than this (seconds).
 HEARTBEAT = 30.0
+#: What Ctrl-C does here; where somebody only looks on, it does something else.
+STOP = "Ctrl-C: stop at the next safe point"
 _QUIET = ("step.started", "step.waiting", "step.intent", "undo.intent", "message.queued", "gate.opened")
 
 
@@ -33,6 +35,8 @@ class View:
     called from any thread, and from a signal handler. `now`: UTC, in seconds since 1970."""
 
     period = 1.0
+    #: What Ctrl-C does, for the last line of the picture.
+    stop = STOP
 
     def __init__(self, out: TextIO, look: Style, now: Callable[[], float] = time.time) -> None:
         self.story = Story(keep=False)
@@ -231,7 +235,7 @@ class Live(View):
         if begun < self._next:
             return
         self.look = replace(self.look, width=looks.columns(self.out))
-        self._draw(frame(self.story, now, self.look, shutil.get_terminal_size().lines))
+        self._draw(frame(self.story, now, self.look, shutil.get_terminal_size().lines, self.stop))
         # A picture of many hosts takes its time; at most a twentieth of the run's is taken.
         self._next = self.now() + 20 * (self.now() - begun)
 
@@ -240,7 +244,11 @@ class Live(View):
         self.emit(self._home() + "\x1b[J" + text)
         self._drawn = []
         if not self._still:
-            self._draw(frame(self.story, self.now(), self.look, shutil.get_terminal_size().lines) if self.story.run else [])
+            self._draw(
+                frame(self.story, self.now(), self.look, shutil.get_terminal_size().lines, self.stop)
+                if self.story.run
+                else []
+            )
 
     def ask(self, text: str) -> None:
         """Puts the question under the whole picture, and draws no more until it is settled."""
@@ -263,13 +271,14 @@ class Live(View):
     def leave(self) -> None:
         """Draws everything once more, unfolded, and gives the cursor back."""
         if self.story.run and not self._still:
-            self._draw(frame(self.story, self.now(), self.look, None))
+            self._draw(frame(self.story, self.now(), self.look, None, self.stop))
         self.emit("\x1b[?25h")
         self._drawn = []
 
 
-def frame(story: Story, now: float, look: Style, height: int | None) -> list[str]:
-    """The live view's lines. `height`: rows of the screen, into which the steps are folded; None folds nothing."""
+def frame(story: Story, now: float, look: Style, height: int | None, stop: str = STOP) -> list[str]:
+    """The live view's lines. `height`: rows of the screen, into which the steps are folded; None folds nothing. `stop`: what
+    Ctrl-C does."""
     hosts = words.some(story.hosts) if len(story.hosts) <= FEW else words.plural(len(story.hosts), "host")
     batch = f", batch {story.batch} of {len(story.batches)}" if len(story.batches) > 1 else ""
     check = "  CHECK: nothing will be changed" if story.check else ""
@@ -277,7 +286,7 @@ def frame(story: Story, now: float, look: Style, height: int | None) -> list[str
         look.paint(cut(f"{story.run}  {story.name}", look.width), "bold"),
         cut(f" {hosts}{batch}  since {words.utc(story.started or now)}{check}", look.width),
     ]
-    feet = looks.metrics(story, look) + _foot(story, now, look)
+    feet = looks.metrics(story, look) + _foot(story, now, look, stop)
     room = None if height is None else max(height - len(head) - len(feet) - 1, 4)
     return head + _folded(story, now, look, room) + feet
 
@@ -312,7 +321,7 @@ def _folded(story: Story, now: float, look: Style, room: int | None) -> list[str
     return above + [line for step in steps[first : last + 1] for line in step] + below
 
 
-def _foot(story: Story, now: float, look: Style) -> list[str]:
+def _foot(story: Story, now: float, look: Style, stop: str) -> list[str]:
     if story.ended is not None:
         return []
     took = words.span(now - (story.started or now))
@@ -320,11 +329,12 @@ def _foot(story: Story, now: float, look: Style) -> list[str]:
         return [cut(f" {took}  stops at the next safe point, asked by {story.cancel}", look.width)]
     stand = standing.of(story)
     lines = [cut(f" {stand.word}: {stand.next}", look.width)] if stand.exit == 5 else []
-    stop = "Ctrl-C stops at the next safe point" if look.width >= WIDE else "Ctrl-C: safe stop"
     return [*lines, cut(f" {took}  {stop}", look.width)]
 
 
-def view(out: TextIO, env: Mapping[str, str] = os.environ, color: str = "auto") -> View:
-    """The right view for a stream: live on a terminal that can redraw, lines everywhere else."""
+def view(out: TextIO, env: Mapping[str, str] = os.environ, color: str = "auto", stop: str = STOP) -> View:
+    """The right view for a stream: live on a terminal that can redraw, lines everywhere else. `stop`: what Ctrl-C does."""
     style = looks.style(out, env, color)
-    return Live(out, style) if style.live else Lines(out, style)
+    made = Live(out, style) if style.live else Lines(out, style)
+    made.stop = stop
+    return made

@@ -253,12 +253,16 @@ def steps(story: Story, now: float, look: Style, alive: bool = True) -> list[lis
     return lines(rows(story, now, alive), look)
 
 
+def crowded(keys: Sequence[str], look: Style) -> bool:
+    """Whether names like ``section/id`` take too much of a line, so that sections had better stand above their steps."""
+    return max(map(len, keys), default=0) > look.width * 0.27
+
+
 def lines(found: Sequence[Row], look: Style) -> list[list[str]]:
     """Rows as lines. Where names are long for the screen, sections stand above their steps."""
     made: list[list[str]] = []
     before = ""
-    longest = max([len(row.key) for row in found], default=10)
-    grouped = longest > look.width // 4
+    grouped = crowded([row.key for row in found], look)
     names = [row.key.partition("/")[2] or row.key if grouped else row.key for row in found]
     widest = min(max(map(len, names), default=10), max(look.width // 3, 20))
     for row, name in zip(found, names, strict=True):
@@ -271,11 +275,10 @@ def lines(found: Sequence[Row], look: Style) -> list[list[str]]:
 
 def metrics(story: Story, look: Style, most: int = 2) -> list[str]:
     """The curves in words: what was measured, from, to, and the limits."""
-    lines = []
+    lines: list[str] = []
     for series in [one for one in story.series.values() if one.points][:most]:
-        curve = series.curve
+        values = [value for _, value in series.curve]
+        ends = " → ".join(words.brief(value) for value in (values[:1] if len(values) == 1 else (values[0], values[-1])))
         limits = ", ".join(limit.label for limit in series.limits)
-        lines.append(
-            cut(f" metric    {words.brief(curve[0][1])} → {words.brief(curve[-1][1])}  {limits}  {series.query}", look.width)
-        )
+        lines.append(cut(f" {'' if lines else 'metric':9} {ends}  {limits}  {series.query}", look.width))
     return lines

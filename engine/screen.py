@@ -234,12 +234,13 @@ def _mark(step: Mapping[str, Json]) -> str:
 
 
 def _plan_rows(preview: Mapping[str, Json], full: bool, look: Style) -> list[str]:
-    """The steps, authority before execution. Below 100 columns the section stands above its steps, to leave room."""
+    """The steps, authority before execution. Where names are long, the section stands above its steps, to leave room."""
     steps = [step for step in preview.get("steps") or [] if step["section"] != "trigger"]
-    grouped, wide = look.width < 100, look.width >= WIDE
     ids = [str(step["id"]).rpartition("/")[2] for step in steps]
-    names = [name if grouped else f"{step['section']}/{name}" for name, step in zip(ids, steps, strict=True)]
-    widest = min(max(map(len, names), default=10), 32)
+    keys = [f"{step['section']}/{name}" for name, step in zip(ids, steps, strict=True)]
+    grouped, wide = looks.crowded(keys, look), look.width >= WIDE
+    names = ids if grouped else keys
+    widest = min(max(map(len, names), default=10), max(look.width // 3, 20))
     undo_wide = 10 if look.width >= 100 else 5
     room = look.width - 8 - widest - 1 - undo_wide - 17
     lines = [look.paint(f"{'':{9 + widest + room}}{'undo':{undo_wide}} preview", "quiet")] if wide else []
@@ -257,7 +258,9 @@ def _plan_rows(preview: Mapping[str, Json], full: bool, look: Style) -> list[str
 
 def _plan_row(number: int, name: str, step: Mapping[str, Json], look: Style, widths: tuple[int, int, int]) -> list[str]:
     widest, room, undo_wide = widths
-    undo, grade, what, sign = str(step.get("undo") or "-"), str(step.get("grade") or ""), _what(step), _mark(step)
+    grade, what, sign = str(step.get("grade") or ""), _what(step), _mark(step)
+    # Evidence is never unmade, whatever its module could do.
+    undo = "-" if step["section"] == "forensics" else str(step.get("undo") or "-")
     tone = {"!": "bad", "~": "bold"}.get(sign, "")
     head = f" {sign} {number:>2}  {pad(cut(name, widest), widest)}"
     if look.width >= WIDE:

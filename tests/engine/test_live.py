@@ -280,6 +280,15 @@ def test_the_stream_decides_which_view() -> None:
     assert [Lines, Live, Lines, Lines] == [type(one) for one in made]
 
 
+def test_who_only_looks_on_is_not_told_that_ctrl_c_stops_the_run() -> None:
+    """The last line says what Ctrl-C does here, and nothing once the run is over."""
+    one = story.tell(make.load("waiting"))
+    assert live.frame(one, one.last, Style(), None)[-1].endswith(live.STOP)
+    assert live.frame(one, one.last, Style(), None, "Ctrl-C: stop looking")[-1].endswith("  Ctrl-C: stop looking")
+    over = story.tell(make.load("rollback"))
+    assert not any("Ctrl-C" in row for row in live.frame(over, over.last, Style(), None))
+
+
 def test_a_name_from_outside_cannot_redraw_the_screen() -> None:
     """An escape sequence in what a module says arrives as text."""
     body = {"outcome": "failed", "why": "\x1b[2J\x1b[Hall is well", "reading": {}}

@@ -68,7 +68,7 @@ PREVIEW = {
     "batches": [["fraud-eu"], ["fraud-us", "fraud-ap"]],
     "budget": "0 of 3 hosts may fail",
     "steps": [
-        step("forensics", "keep_wrong", "-", "exact", [["stored", False, True]], 3),
+        step("forensics", "keep_wrong", "NONE", "exact", [["stored", False, True]], 3),
         step("execution", "choose", "-", "read-only", why="46, of 3 candidates"),
         step("execution", "alias", "automatic", "exact", [["version", "47", "46"]], 3),
         step("execution", "warm", "automatic", "exact"),
@@ -163,7 +163,7 @@ def test_a_plan_shows_each_step_with_its_undo_and_its_grade() -> None:
     assert any(re.fullmatch(r" ~  3  execution/alias +version 47 → 46 on 3 hosts +automatic +exact", row) for row in rows)
     assert any(re.fullmatch(r" !  6  execution/purge_cache +a command +NONE +NOT PREVIEWABLE", row) for row in rows)
     assert any(re.fullmatch(r" =  4  execution/warm .*exact", row) for row in rows)
-    assert any(re.fullmatch(r" \+  1  forensics/keep_wrong .*", row) for row in rows)
+    assert any(re.fullmatch(r" \+  1  forensics/keep_wrong +stored no → yes on 3 hosts +- +exact", row) for row in rows)
     order = [
         next(i for i, row in enumerate(rows) if name in row)
         for name in ("keep_wrong", "authority two-key", "execution/choose")
