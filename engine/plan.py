@@ -51,7 +51,8 @@ class Plan:
         content["roster"] = self.roster and self.roster["text"]
         content["hosts"] = canon.digest(content["hosts"])
         if self.preview:
-            content["preview"] = [[row["host"], row["step"], row["grade"], row["change"]] for row in self.preview["changes"]]
+            keys = ("host", "step", "grade", "change", "wanted")
+            content["preview"] = [[row.get(key) for key in keys] for row in self.preview["changes"]]
         return canon.digest(content)
 
     def document(self, digest: bool = True) -> dict[str, Json]:

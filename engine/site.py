@@ -18,14 +18,18 @@ from engine.diagnostics import printable
 from engine.journal import Journal, ending
 from engine.plan import Plan
 from engine.playbook import Step
-from modules.contract import Context, Json, ModuleError, Wire
+from modules.contract import Change, Context, Json, ModuleError, Wire
 
 
 @dataclass
 class Site:
-    """What the steps of one run share. `unsettled` maps (host, step) to the intent that has no outcome; `approved` to the
-    preview that keys were given for; `excluded` lists, for each host, versions that failed in this run; `placed` the version
-    that an earlier run of this playbook went back to, and that run; `alarmed` the hosts whose trigger holds."""
+    """What the steps of one run share.
+
+    `unsettled` maps (host, step) to the intent that has no outcome; `tried` to the change that this run has begun and not
+    yet seen done (None: it was not recorded); `approved` to the preview that keys were given for; `excluded` lists, for each
+    host, versions that failed in this run; `placed` the version that an earlier run of this playbook went back to, and that
+    run; `alarmed` the hosts whose trigger holds.
+    """
 
     plan: Plan
     catalog: Any
@@ -38,6 +42,7 @@ class Site:
     now: Callable[[], float] = time.time
     stop: threading.Event = field(default_factory=threading.Event)
     unsettled: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
+    tried: dict[tuple[str, str], Change | None] = field(default_factory=dict)
     approved: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     excluded: dict[str, dict[str, str]] = field(default_factory=dict)

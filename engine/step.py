@@ -6,6 +6,7 @@ about other steps; the check mode is this room not opening the door to `apply`.
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -74,8 +75,7 @@ def perform(
     try:
         settled = _with_keywords(site, step, row, registers, generation, done or {})
     except template.Fault as fault:
-        error = Misplaced(fault, step)
-        settled = Settled("failed", error.message, error.hint)
+        settled = _failed(Misplaced(fault, step))
     settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
     record(site, step, host, step.id, settled, step.register)
     site.unsettled.pop((host, step.id), None)
@@ -151,18 +151,9 @@ def _tried(
     generation: int,
 ) -> Settled:
     """The step with its retries and `until`. A wait that the stop of the run cuts short raises Stopped."""
-    delay, changed = step.delay, None
+    delay = step.delay
     for attempt in range(1, step.retries + 2):
         settled = _once(site, step, row, registers, item_id, more, deadline, generation, attempt)
-        if settled.outcome == "changed":
-            changed = settled.change
-        elif changed is not None and settled.outcome == "unchanged":
-            settled = replace(
-                settled,
-                outcome="changed",
-                change=changed,
-                registered={**settled.registered, "changed": True, "outcome": "changed"},
-            )
         if settled.good and step.until is not None and not site.check:
             own = {step.register: settled.registered} if step.register else {}
             if not template.decide(step.until, site.names(step, row, {**registers, **own}, more)):
@@ -174,15 +165,12 @@ def _tried(
                 )
         settled = replace(settled, attempts=attempt)
         over = time.monotonic() + delay >= deadline
+        if settled.good:
+            site.tried.pop((row.name if row else "", item_id), None)
         if settled.good or settled.outcome == "uncertain" or attempt > step.retries or over:
             return settled
-        site.journal.announce(
-            site.run,
-            "step.waiting",
-            {"why": f"{settled.why}; try {attempt + 1} of {step.retries + 1}"},
-            row.name if row else "",
-            item_id,
-        )
+        why = f"{_told(site, step, settled.why)}; try {attempt + 1} of {step.retries + 1}"
+        site.journal.announce(site.run, "step.waiting", {"why": why}, row.name if row else "", item_id)
         if site.stop_of(step).wait(delay * random.uniform(0.75, 1.25)):  # noqa: S311 (jitter)
             raise Stopped("stopped between two tries")
         delay = min(delay * 2, LONGEST_DELAY)
@@ -208,34 +196,36 @@ def _once(
     except Stopped:
         raise
     except ModuleError as error:
-        return Settled(
-            error.outcome,
-            error.message,
-            error.hint,
-            registered={"changed": False, "outcome": error.outcome, "why": error.message},
-        )
+        return _failed(error)
+
+
+def _failed(error: ModuleError) -> Settled:
+    registered = {"changed": False, "outcome": error.outcome, "why": error.message}
+    return Settled(error.outcome, error.message, error.hint, registered=registered)
 
 
 def _settle(
     site: Site, step: Step, row: HostRow | None, item_id: str, params: dict[str, Json], ctx: Context, attempt: int
 ) -> Settled:
     entry, host = site.catalog.get(step.module), row.name if row else ""
-    before = guarded(lambda: entry.module.read(params, ctx))
-    wanted = guarded(lambda: entry.module.desired(params))
+    place = host, item_id
+    before, wanted = looked(entry, params, ctx), guarded(lambda: entry.module.desired(params))
     change = diff(before, wanted)
-    intent = site.unsettled.get((host, item_id))
+    intent = site.unsettled.pop(place, None)
     if intent is not None and entry.has("apply"):
         verdict = _after_crash(entry, params, change, intent, before)
         if verdict is not None:
             return verdict
     if not change:
+        if place in site.tried:
+            return _result("changed", before, site.tried[place], "found done: an earlier try of this run changed it")
         why = "a check that holds" if not entry.has("apply") else ""
         return _result("unchanged", before, why=str((before or {}).get("_why", "")) or why if before else why)
     if not entry.has("apply"):
         return _not_met(step, before, change)
-    approved = site.approved.get((host, item_id))
+    approved = site.approved.get(place)
     if approved is not None:
-        _compare_with_approved(approved, change, host in site.touched)
+        _compare_with_approved(site, step, approved, change, wanted, host in site.touched)
     if site.check:
         return replace(
             _result("skipped", before, change, f"check mode, would change {says(change)}"),
@@ -244,20 +234,22 @@ def _settle(
     site.journal.append(
         site.run, "step.intent",
         {
-            "change": _kept(step, change.json()), "attempt": attempt, "key": ctx.key, "module": step.module,
-            "params": _kept(step, site.secrets.scrub(params)), "crash": entry.crash_class(params),
+            "change": _kept(step, site.secrets.scrub(change.json())), "params": _kept(step, site.secrets.scrub(params)),
+            "attempt": attempt, "key": ctx.key, "module": step.module, "crash": entry.crash_class(params),
         },
         host, item_id,
     )  # fmt: skip
     site.touched.add(host)
+    site.tried[place] = change
     return _apply(entry, params, change, before, ctx)
 
 
 def _after_crash(
     entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
 ) -> Settled | None:
-    """An intent without outcome is looked at before anything is done: done, not begun (then None), or nobody can tell."""
-    meant = Change.of(intent["change"]) if "before" in intent["change"] else None
+    """An intent without outcome is looked at before anything is done: done, not done or half done by us (then None), or
+    nobody can tell."""
+    meant = intended(intent)
     if not change:
         return replace(
             _result("changed", before, meant, "found done: the run was cut off after the change"),
@@ -286,7 +278,7 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
         problem = error
     patient = replace(ctx, deadline=max(ctx.deadline, time.monotonic() + GRACE), stop=threading.Event())
     try:
-        after = guarded(lambda: entry.module.read(params, patient))
+        after = looked(entry, params, patient)
     except ModuleError as error:
         said = f"{problem.message}; " if problem else ""
         return _result(
@@ -300,6 +292,8 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
     if not left:
         late = f"the reply was lost ({problem.message}), and the second reading shows it done" if problem else ""
         return _result("changed", after, change, late)
+    if isinstance(problem, Stopped):
+        raise problem  # not done, or not wholly: whoever takes the run up looks first, and goes on
     if problem is None:
         why = f"the module reported no error, yet the second reading says {says(left)} is still to do"
         return _result("failed", after, change, why, "the host accepted the request and did not do it: look at the host")
@@ -308,9 +302,8 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
             "uncertain", after, change, f"{problem.message}; it cannot be read whether it was done", "look at the host"
         )
     nothing = compared(after) == compared(before)
-    outcome = "failed" if isinstance(problem, Stopped) else problem.outcome
     return _result(
-        outcome,
+        problem.outcome,
         after,
         change,
         f"{problem.message}; {'nothing was changed' if nothing else 'part of it was changed'}",
@@ -324,23 +317,47 @@ def guarded(call: Callable[[], Any]) -> Any:
         return call()
     except (ModuleError, template.Fault):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModuleError(
             f"the module broke: {type(error).__name__}: {printable(str(error), 200)}",
             "this is a mistake in the module: tell its author",
         ) from error
 
 
-def _compare_with_approved(approved: Mapping[str, Json], change: Change, touched: bool) -> None:
-    """The wanted state must be the approved one; the state before too, until this run has changed something on the host.
-    Of what was approved, some may be there by then: a part of this step that a crash did not let come to its end."""
-    if approved["grade"] not in ("exact", "estimate") or approved["change"] is None:
-        return
-    now = [[key, before, after] for key, before, after in change]
-    wanted = [[key, after] for key, _, after in approved["change"]]
-    same_after = all([key, after] in wanted for key, _, after in now)
-    if not same_after or (not touched and approved["grade"] == "exact" and now != approved["change"]):
+def looked(entry: Any, params: Mapping[str, Json], ctx: Context) -> State | None:
+    """What the module reads. Raises ModuleError, also for a reading that is no JSON mapping: it could not be recorded."""
+    state = guarded(lambda: entry.module.read(params, ctx))
+    why = "" if state is None or isinstance(state, dict) else f"{type(state).__name__} is no mapping"
+    try:
+        json.dumps(state, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        why = str(error)
+    if why:
+        hint = "this is a mistake in the module: tell its author"
+        raise ModuleError(f"the module's reading cannot be recorded: {printable(why, 200)}", hint)
+    found: State | None = state
+    return found
+
+
+def _compare_with_approved(
+    site: Site, step: Step, approved: Mapping[str, Json], change: Change, wanted: State | None, touched: bool
+) -> None:
+    """The wanted state must be the approved one; the state before too, until this run has changed something on the host."""
+    now = approvable(site, step, change)
+    moved = approved["grade"] == "exact" and not touched and now != approved["change"]
+    if moved or approved.get("wanted") not in (None, fingerprint(site, wanted)):
         raise Drifted(approved["change"], now)
+
+
+def approvable(site: Site, step: Step, change: Change) -> list[Json]:
+    """A change as people approve it and as it is compared later: rows of key, before, after, with nothing secret in them."""
+    said: list[Json] = site.secrets.scrub([[key, before, after] for key, before, after in change])
+    return [["_digest", None, canon.digest(said)]] if said and step.no_log else said
+
+
+def fingerprint(site: Site, wanted: State | None) -> str:
+    """The wanted state as it is approved: its digest."""
+    return canon.digest(site.secrets.scrub(compared(wanted)))
 
 
 def _not_met(step: Step, before: State | None, change: Change) -> Settled:
@@ -366,6 +383,12 @@ def says(change: Change) -> str:
     return ", ".join(f"{key} {short(before)} -> {short(after)}" for key, before, after in change)
 
 
+def intended(intent: Mapping[str, Json]) -> Change | None:
+    """The change that an intent's entry tells of; None where `no_log` kept its digest only."""
+    change = intent["change"]
+    return Change.of(change) if "before" in change else None
+
+
 def short(value: Json) -> str:
     """A value in a sentence."""
     return "absent" if value is None else printable(template.shown(value), 60)
@@ -374,6 +397,11 @@ def short(value: Json) -> str:
 def _kept(step: Step, value: Json) -> Json:
     """What is recorded of parameters and results: with `no_log` the digest alone."""
     return {"_digest": canon.digest(value)} if step.no_log else value
+
+
+def _told(site: Site, step: Step, why: str) -> str:
+    """A reason as it may be shown and recorded: a module's words may repeat what `no_log` hides."""
+    return "(not recorded: the step has `no_log`)" if step.no_log and why else str(site.secrets.scrub(why))
 
 
 def restored(body: Mapping[str, Json]) -> Settled:
@@ -402,7 +430,8 @@ def record(site: Site, step: Step, host: str, item_id: str, settled: Settled, pu
         "reading": _kept(step, scrub(settled.reading)) if settled.reading is not None else None,
         "change": _kept(step, scrub(settled.change.json())) if settled.change else None,
         "started": settled.started, "seconds": settled.seconds, "attempts": settled.attempts,
-        "why": scrub(settled.why), "hint": scrub(settled.hint), "register": publishes, "at": str(step.place()),
+        "why": settled.why if settled.outcome == "skipped" and not settled.change else _told(site, step, settled.why),
+        "hint": "" if step.no_log else scrub(settled.hint), "register": publishes, "at": str(step.place()),
     }  # fmt: skip
     if publishes and settled.reading is None and not step.no_log:
         body["registered"] = scrub(settled.registered)  # of a loop or a skip; elsewhere the reading says it

@@ -90,17 +90,18 @@ class Walk:
     def point(self, node: Node) -> str:
         """The status of a block's own node: does the remedy begin, does the clean-up, how did the block end?"""
         block = node.id.rpartition(".")[0]
+        body = self.ways.arms.get((block, "block"), [])
+        if all(self.status.get(name) in ("blocked", None) for name in body):
+            # it never began, because something before it went wrong: there is nothing to remedy and nothing to clean up
+            return "blocked"
+        failed = self.arm_bad(block, "block")
         if node.kind == "rescue":
-            return "ok" if self.arm_bad(block, "block") else "skip"
+            return "ok" if failed else "skip"
         if node.kind == "always":
             return "ok"
-        body = self.ways.arms.get((block, "block"), [])
-        failed = self.arm_bad(block, "block")
         saved = failed and (block, "rescue") in self.ways.arms and not self.arm_bad(block, "rescue")
         if (failed and not saved) or self.arm_bad(block, "always"):
-            # a body that never began because something before the block went wrong did not fail by itself
-            began = any(self.status.get(name) not in ("blocked", None) for name in body)
-            return "bad" if began else "blocked"
+            return "bad"
         if saved or any(self.status.get(name) == "recovered" for name in body):
             self.tolerated = True
             return "recovered"
