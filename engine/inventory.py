@@ -57,6 +57,8 @@ class Inventory:
     warnings: tuple[Diagnostic, ...] = ()
     #: host -> its environment: the folder, as shown to people.
     environments: Mapping[str, str] = field(default_factory=dict)
+    #: group -> the groups and the hosts that stand in it directly.
+    tree: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     _layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict, repr=False)
 
     def explain(self, host: str, variable: str) -> list[tuple[Json, str]]:
@@ -231,8 +233,21 @@ def _joined(folders: list[Environment], found: list[Diagnostic]) -> Inventory:
         {path: digest for one in folders for path, digest in one.files.items()},
         tuple(d for d in found if d.severity == "warning"),
         {name: environment.shown(home.folder) for name, home in homes.items()},
+        _tree(folders, groups_of),
         layers,
     )
+
+
+def _tree(folders: list[Environment], groups: Iterable[str]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What stands in each group directly; what stands in none is in `all`."""
+    found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for name in groups:
+        nodes = [one.groups[name] for one in folders if name in one.groups]
+        children = dict.fromkeys(child for node in nodes for child in node.children)
+        found[name] = tuple(children), tuple(dict.fromkeys(host for node in nodes for host in node.members))
+    inner = {child for children, _ in found.values() for child in children}
+    top = dict.fromkeys((*found.get("all", ((), ()))[0], *(name for name in found if name not in inner and name != "all")))
+    return found | {"all": (tuple(top), ())}
 
 
 _Merged = tuple[dict[str, Json], dict[str, Where], frozenset[str]]
