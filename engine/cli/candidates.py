@@ -109,7 +109,7 @@ def _table(site: Site, step: Step, row: HostRow) -> dict[str, Any]:
     try:
         found["chosen"] = guarded(lambda: entry.call("choose", params, candidates))["version"]
     except ModuleError as error:
-        found["why"] = error.message if params.get("to") else f"no version may be gone back to. {error.hint}"
+        found["why"] = f"{error.message if params.get('to') else 'no version may be gone back to'}; {error.hint}"
     return {**found, "candidates": site.secrets.scrub(candidates)}
 
 
@@ -124,8 +124,8 @@ def _shown(table: Mapping[str, Any], style: Style) -> list[str]:
         chosen = one["version"] == table["chosen"]
         word, tone = ("chosen", "good") if chosen else ("eligible", "") if not one["why"] else ("no", "quiet")
         sign = ("✔ " if chosen else "· " if not one["why"] else "– ") if style.glyphs else ""
-        serves = "serves now" if one["serving"] else ""
-        reason = "; ".join(part for part in (serves, one["why"].replace("serves now", "").strip("; ")) if part)
+        against = [part for part in one["why"].split("; ") if part and part != "serves now"]
+        reason = "; ".join([*(["serves now"] if one["serving"] else []), *against])
         head = f" {sign}{word:8}  {pad(one['version'], widest)}  {_day(one['created'])}"
         room = style.width - cells(head) - 2
         beside, below = (reason, []) if cells(reason) <= room else ("", field("", reason, style)) if reason else ("", [])
@@ -136,8 +136,12 @@ def _shown(table: Mapping[str, Any], style: Style) -> list[str]:
             f"digest {words.brief(one['digest'] or 'not known')}",
         ]
         lines += field("", "   ".join(known), style, "quiet")
+    serving = next((one["version"] for one in table["candidates"] if one["serving"]), None)
     if table["chosen"]:
-        lines += field("would go", f"back to {table['chosen']}", style)
+        stays = table["chosen"] == serving
+        lines += field(
+            "would go", "nowhere: it serves already" if stays else f"from {serving} back to {table['chosen']}", style
+        )
     else:
         lines += field("none", table["why"], style, "bad")
     return lines
