@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from engine import source, template
 from engine.diagnostics import Diagnostic, Place, did_you_mean, printable
 from engine.layout import Options
-from engine.playbook import BUILT_IN, SECTIONS, Playbook, Step
+from engine.playbook import BUILT_IN, ENOUGH, SECTIONS, Playbook, Step
 from modules.contract import Json
 
 #: Tags without which a `data` rollback is not one: purge or restore, train again, gate on the result, deploy.
@@ -114,6 +114,8 @@ class _Checker:
         self.shapes: dict[str, source.Shape] = {}
         self.entries: dict[str, Any] = {}
         self.registers: dict[str, Step] = {}
+        #: Modules that are not there, and what to write instead: looking for one asks every installed package.
+        self.absent: dict[str, str] = {}
         self.order = {step.id: index for index, step in enumerate(book.steps)}
         everywhere = set.intersection(*(set(row.vars) for row in rows)) if rows else set()
         self.anywhere = set().union(*(row.vars for row in rows)) if rows else set()
@@ -134,6 +136,8 @@ class _Checker:
                     )
         used: set[str] = set()
         for step in self.book.steps:
+            if len(self.found) >= ENOUGH:
+                return
             self._module(step)
             used |= self._step_names(step)
         self._vars_names(used)
@@ -155,6 +159,9 @@ class _Checker:
         self.found.append(Diagnostic(code, summary, place, hint=hint, context=(other, label) if other else None))
 
     def _module(self, step: Step) -> None:
+        if step.module in self.absent:
+            self._say("LG040", f"no module `{step.module}`", step.place(step.module, key=True), self.absent[step.module])
+            return
         try:
             entry = self.catalog.get(step.module)
         except Exception as error:  # noqa: BLE001 (a module of someone else: whatever it raises, it cannot be used)
@@ -163,12 +170,8 @@ class _Checker:
             return
         if entry is None:
             names = self.catalog.names()
-            self._say(
-                "LG040",
-                f"no module `{step.module}`",
-                step.place(step.module, key=True),
-                did_you_mean(step.module, names, "engine doc lists the modules"),
-            )
+            self.absent[step.module] = did_you_mean(step.module, names, "engine doc lists the modules")
+            self._module(step)
             return
         self.entries[step.module] = entry
         self.digests[step.module] = entry.digest

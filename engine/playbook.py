@@ -45,6 +45,8 @@ WALKED = ("trigger", "forensics", "execution", "verification")
 
 DEFAULT_TIMEOUT, DEFAULT_DELAY, LONGEST = 300.0, 5.0, 7 * 86400.0
 DEFAULT_EXPIRY, LONGEST_EXPIRY = 3600.0, 8 * 3600.0
+#: After so many mistakes nobody reads on, and neither does the engine.
+ENOUGH = 200
 #: The events at which a message is sent that does not say.
 DEFAULT_ON = ("succeeded", "failed")
 #: Names that are the engine's own and cannot be registered or set.
@@ -346,6 +348,9 @@ class _Reader:
     def _entries(self, section: str, document: Document, at: Keys, entries: list[Json], around: _Around) -> None:
         for index, entry in enumerate(entries):
             here = (*at, index)
+            if len(self.found) >= ENOUGH:
+                self.partial = True
+                return
             if not isinstance(entry, dict):
                 self.partial = True
                 hint = "write `- name: …` and below it a module with its parameters"
@@ -580,6 +585,7 @@ def _slug(name: str) -> str:
 def _amount(value: Json) -> int | float:
     """A number of hosts (int) or a part of them (float from 0 to 1); 0 for what the schema has refused already."""
     try:
-        return value if type(value) is int else fraction(str(value))
+        # JSON Schema takes 2.0 for a whole number
+        return int(value) if isinstance(value, int | float) else fraction(str(value))
     except ValueError:
         return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 from engine import leak
@@ -15,6 +16,9 @@ from engine.diagnostics import Diagnostic, Place, did_you_mean, printable
 from modules.contract import Json
 
 Keys = tuple[str | int, ...]
+
+#: More unknown keys of one mapping are not looked at.
+MOST = 100
 
 _FORMATS = {
     "duration": ("a duration such as 90s, 5m or 2h", "5m"),
@@ -50,7 +54,7 @@ def tell(errors: Iterable[Any], document: Places, at: Keys, what: str) -> list[D
     unknown: dict[Keys, list[str]] = {}
     for error in exact:
         if error.validator == "additionalProperties":
-            unknown.setdefault(tuple(error.absolute_path), []).extend(_extra(error))
+            unknown.setdefault(tuple(error.absolute_path), []).extend(islice(_extra(error), MOST))
     broken = {tuple(error.absolute_path) for error in exact if error.validator == "type"}
     teller = _Teller(document, at, what)
     found: list[Diagnostic] = []
@@ -81,8 +85,8 @@ def _meant(error: Any) -> Iterator[Any]:
     yield error
 
 
-def _extra(error: Any) -> list[str]:
-    return [key for key in error.instance if key not in error.schema.get("properties", {})]
+def _extra(error: Any) -> Iterator[str]:
+    return (key for key in error.instance if key not in error.schema.get("properties", {}))
 
 
 class _Teller:
@@ -94,7 +98,7 @@ class _Teller:
         keys = (*self.at, *path)
         match error.validator:
             case "additionalProperties":
-                yield from ((self._unknown(error, keys, key), key) for key in _extra(error))
+                yield from ((self._unknown(error, keys, key), key) for key in islice(_extra(error), MOST))
             case "required":
                 properties = error.schema.get("properties", {})
                 near = {did_you_mean(key, properties) for key in unknown}

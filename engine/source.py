@@ -29,17 +29,22 @@ Keys = tuple[str | int, ...]
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 64
-MAX_NODES = 1_000_000
+MAX_NODES = 250_000
 MAX_SCALAR = 64 << 10
 MAX_DIGITS = 18
+#: More mistakes than this are not collected: reading stops.
+MAX_MISTAKES = 1000
 
 # Line breaks that an editor does not show as such (a key can hide behind them), bidi and invisible characters.
 _FORBIDDEN = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
 )
+#: What has no name in Unicode, or one that helps nobody.
+_NAMES = {"\0": "NULL", "\x1b": "ESCAPE", "\r": "CARRIAGE RETURN", "\u0085": "NEXT LINE"}
 # YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
-_INT = re.compile(r"[-+]?\d+")
-_FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?")
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _WORDS: dict[str, Json] = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _ALPHABETS = {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
@@ -67,7 +72,7 @@ class Document:
             at, key = at[:-1], False
         key_at, line, column, length, key_length = self.marks.get(at, (-1, 0, 0, 1, 1))
         if key and key_at >= 0:
-            line, column, length = key_at >> 20, key_at & 0xFFFFF, key_length
+            line, column, length = key_at >> 32, key_at & 0xFFFFFFFF, key_length
         return Place(self.path, line + 1, column + 1, max(length, 1), self._line(line))
 
     def _line(self, number: int) -> str:
@@ -112,11 +117,13 @@ def parse(content: bytes | str, path: str) -> Document:
     gc.disable()  # a large file makes hundreds of thousands of objects and no cycle: collecting doubles the time
     try:
         data = reader.read()
+    except EngineError as stopped:  # what was found before is told too
+        reader.found += stopped.diagnostics
     finally:
         if collecting:
             gc.enable()
     if reader.found:
-        raise EngineError([_covered(d, reader.secret_lines) for d in reader.found])
+        raise EngineError([_covered(d, reader.secrets) for d in reader.found])
     return Document(path, data, text, reader.marks)
 
 
@@ -124,12 +131,14 @@ def _stop(code: str, summary: str, place: Place, hint: str = "", detail: str = "
     return EngineError(Diagnostic(code, summary, place, detail, hint))
 
 
-def _covered(d: Diagnostic, lines: set[int]) -> Diagnostic:
-    """The diagnostic without the texts of lines in which a secret stands."""
+def _covered(d: Diagnostic, secrets: dict[int, int]) -> Diagnostic:
+    """The diagnostic, with nothing of a line from where a secret begins in it (line -> column, from 0)."""
 
     def cover(place: Place) -> Place:
-        hidden = place.line - 1 in lines
-        return replace(place, text=place.text[: place.column - 1] + "…", length=1) if hidden else place
+        begin = secrets.get(place.line - 1)
+        if begin is None or place.column + place.length - 1 <= begin:
+            return place if begin is None else replace(place, text=place.text[:begin] + "…")
+        return replace(place, text=place.text[:begin] + "…" if place.column - 1 == begin else "", length=1)
 
     place = d.place and cover(d.place)
     return replace(d, place=place, context=d.context and (cover(d.context[0]), d.context[1]))
@@ -144,10 +153,12 @@ def _written_down(what: str, place: Place) -> Diagnostic:
 
 
 def _look_alike(kind: str, text: str, place: Place) -> Diagnostic:
-    detail = "Letters of two alphabets in one word: it looks like another word, and is not equal to it."
-    return Diagnostic(
-        "LG004", f"the {kind} `{printable(text)}` mixes letters that look alike", place, detail, "write it anew"
-    )
+    word = next(word for word in text.split() if not _one_script(word))
+    scripts = [_script(char) for char in word]
+    odd = min((char for char in word if _script(char) in _ALPHABETS), key=lambda char: scripts.count(_script(char)))
+    detail = f"`{odd}` is {unicodedata.name(odd)}: the word looks like another one, and is not equal to it."
+    summary = f"the {kind} `{printable(text)}` mixes two alphabets in a word"
+    return Diagnostic("LG004", summary, place, detail, "type the word anew")
 
 
 def _gate(content: bytes | str, path: str) -> str:
@@ -171,14 +182,13 @@ def _gate(content: bytes | str, path: str) -> str:
         before = text[: found.start()]
         line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
         place = Place(path, line + 1, column + 1, 1, text.split("\n")[line])
-        name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
-        raise _stop(
-            "LG004",
-            f"invisible or control character {name} (U+{ord(found[0]):04X})",
-            place,
-            "end lines with LF alone" if found[0] in "\r\u0085\u2028\u2029" else "delete it",
-            "It can hide a key or turn text around: then a reviewer sees something else than the engine.",
-        )
+        name = _NAMES.get(found[0]) or unicodedata.name(found[0], "a control character")
+        summary = f"a character that does not show: {name} (U+{ord(found[0]):04X})"
+        hint = "delete it"
+        if found[0] in "\r\u0085\u2028\u2029":
+            hint = "save the file with line ends of LF alone, not CRLF" if "\r\n" in text else "end lines with LF alone"
+        why = "It can hide a key or turn text around: then a reviewer sees something else than the engine."
+        raise _stop("LG004", summary, place, hint, why)
     if not unicodedata.is_normalized("NFC", text):
         line = next(i for i, part in enumerate(text.split("\n")) if not unicodedata.is_normalized("NFC", part))
         raise _stop(
@@ -194,10 +204,10 @@ class _Reader:
     def __init__(self, path: str, text: str) -> None:
         self.path, self.text = path, text
         self.found: list[Diagnostic] = []
-        # keys -> key position (line << 20 | column, or -1), value line, value column, value length, key length
+        # keys -> key position (line << 32 | column, or -1), value line, value column, value length, key length
         self.marks: dict[Keys, tuple[int, int, int, int, int]] = {}
         self.nodes = 0
-        self.secret_lines: set[int] = set()
+        self.secrets: dict[int, int] = {}
 
     def read(self) -> Json:
         import yaml
@@ -310,6 +320,8 @@ class _Reader:
         """Anchors, aliases, tags: each can make a reviewer read something else than what runs."""
         self.nodes += 1
         mark = event.start_mark
+        if len(self.found) > MAX_MISTAKES:
+            raise EngineError(())
         if self.nodes > MAX_NODES:
             raise _stop("LG003", f"more than {MAX_NODES:,} values", self._at(mark.line, mark.column, 1), "split the file")
         if event.anchor is not None:
@@ -338,7 +350,7 @@ class _Reader:
             )
         elif key in container:
             first = self.marks[(*path, key)][0]
-            context = (self._at(first >> 20, first & 0xFFFFF, length), "first here")
+            context = (self._at(first >> 32, first & 0xFFFFFFFF, length), "first here")
             self.found.append(
                 Diagnostic(
                     "LG009", f"the key `{printable(key)}` stands twice", place, hint="keep one of the two", context=context
@@ -346,7 +358,11 @@ class _Reader:
             )
         elif not _one_script(key):
             self.found.append(_look_alike("key", key, place))
-        return key, mark.line << 20 | mark.column, length
+        if len(key) > MAX_SCALAR:
+            raise _stop("LG003", f"a key longer than {MAX_SCALAR >> 10} KiB", place, "write a shorter one")
+        if not event.implicit[0]:
+            self._escaped(key, place)
+        return key, mark.line << 32 | mark.column, length
 
     def _place_value(self, container: Json, path: Keys, pending: list[Any], mark: Any, length: int) -> Keys:
         if type(container) is dict:
@@ -380,13 +396,12 @@ class _Reader:
             self.found.append(_look_alike("text", text, self._value(at)))
         name = at[-1] if at and isinstance(at[-1], str) else ""
         if what := leak.kind(text, name):
-            self.secret_lines |= {*range(event.start_mark.line, event.end_mark.line + 1)}
+            for line in range(event.start_mark.line, event.end_mark.line + 1):
+                begin = event.start_mark.column if line == event.start_mark.line else 0
+                self.secrets[line] = min(begin, self.secrets.get(line, begin))
             self.found.append(_written_down(what, self._value(at)))
         if not event.implicit[0]:
-            if _FORBIDDEN.search(text):
-                self.found.append(
-                    Diagnostic("LG004", "an escaped control or invisible character", self._value(at), hint="delete it")
-                )
+            self._escaped(text, self._value(at))
             return text
         value = _resolve(text)
         if type(value) is int and len(text.lstrip("+-")) > MAX_DIGITS:
@@ -396,14 +411,21 @@ class _Reader:
                 )
             )
             return 0
-        if _SPECIAL.fullmatch(text) or (type(value) is float and value in (float("inf"), float("-inf"))):
-            self.found.append(
-                Diagnostic(
-                    "LG010", f"`{printable(text)}` is not a finite number", self._value(at), hint="write a finite number"
-                )
-            )
+        vanished = value == 0 and type(value) is float and bool(re.match(r"[^eE]*[1-9]", text))
+        if _SPECIAL.fullmatch(text) or vanished or (type(value) is float and value in (float("inf"), float("-inf"))):
+            what = "too small a number" if vanished else "not a finite number"
+            hint = "write a number that a computer can hold"
+            self.found.append(Diagnostic("LG010", f"`{printable(text)}` is {what}", self._value(at), hint=hint))
             return 0
         return value
+
+    def _escaped(self, text: str, place: Place) -> None:
+        """What may not stand in the text may not be written as an escape either."""
+        if _FORBIDDEN.search(text):
+            self.found.append(Diagnostic("LG004", "an escaped control or invisible character", place, hint="delete it"))
+        elif not unicodedata.is_normalized("NFC", text):
+            hint = "write the composed form: two spellings of one name would look the same"
+            self.found.append(Diagnostic("LG004", "a character is escaped in its decomposed form", place, hint=hint))
 
     def _at(self, line: int, column: int, length: int) -> Place:
         lines = _split(self.text)
@@ -452,6 +474,7 @@ def strict_json(text: str | bytes, path: str) -> Json:
         raise ValueError(f"{word} is not a number")
 
     try:
+        text = text if isinstance(text, str) else text.decode()  # json itself lets half a surrogate pair pass
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)

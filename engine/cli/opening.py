@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def catalog(path: Path) -> Catalog:
 def read(path: Path, modules: Catalog, found: list[Diagnostic]) -> Playbook | None:
     """The playbook, with its mistakes in `found`."""
 
+    @cache  # a name that is not there is looked for in every installed package
     def known(name: str) -> bool:
         try:
             return modules.get(name) is not None
