@@ -22,7 +22,7 @@ from engine.source import MAX_BYTES
 
 MISTAKES = Path(__file__).parents[1] / "mistakes"
 HOSTILE = MISTAKES / "hostile"
-CASES = sorted(path.stem for path in MISTAKES.glob("*.txt"))
+CASES = sorted(path.stem for path in MISTAKES.glob("[!.]*.txt"))
 
 HEAD = "name: Take the fraud model back\nstrategy: version\nhosts: fraud\n"
 ALIAS = """\
