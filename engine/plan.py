@@ -75,7 +75,10 @@ class Plan:
             "roster": self.roster,
             "destinations": dict(self.destinations),
             "steps": [
-                {"id": s.short, "section": s.section, "name": s.name, "module": s.module, "undo": self.undo.get(s.id)}
+                {
+                    "id": s.short, "section": s.section, "name": s.name, "module": s.module, "undo": self.undo.get(s.id),
+                    "once": s.run_once,
+                }
                 for s in self.playbook.steps
                 if s.section == "communications" or self.nodes[s.id].chosen
             ],

@@ -27,12 +27,17 @@ def steps(story: Story) -> list[Entry]:
     mine: dict[str, dict[str, Step]] = {}
     for (host, key), step in story.steps.items():
         mine.setdefault(host, {})[key] = step
+    # A step with `run_once` is done on whichever host of the batch comes to it first, and the others say nothing of it.
+    once = {f"{row['section']}/{row['id']}" for row in story.plan.get("steps") or () if row.get("once")}
+    batch = story.batches[story.batch - 1] if story.batch else ()
+    taken = {name for name in once if any(name in mine.get(host, {}) for host in batch)}
     found = []
-    for host in story.batches[story.batch - 1] if story.batch else ():
+    for host in batch:
         seen = mine.get(host, {})
         ends = [(step.started or 0.0) + step.seconds for step in seen.values() if step.ended]
         at = max([*ends, story.decided_at if host in opened else 0.0], default=0.0) or story.last
-        going = _going(after, left_out, seen, host in opened)
+        going = [name for name in _going(after, left_out, seen, host in opened) if name not in taken]
+        taken |= once.intersection(going)
         found += [Entry(story.run, 0, at, "step.started", host, name, "{}") for name in going]
     return found
 

@@ -71,9 +71,9 @@ def told(change: Mapping[str, Json] | None, most: int = 3) -> str:
 
 def kept(reading: Mapping[str, Json]) -> str:
     """A kept file in words: its name, its size, the beginning of its digest."""
-    size = reading.get("_size")
-    big = f", {size} bytes" if isinstance(size, int) else ""
-    return f"{brief(str(reading.get('_path', '')).rpartition('/')[2])}{big}, {brief('sha256:' + str(reading['_sha256']))}"
+    name, size = str(reading.get("_path", "")).rpartition("/")[2], reading.get("_size")
+    parts = [brief(name), f"{size} bytes" if isinstance(size, int) else "", brief("sha256:" + str(reading["_sha256"]))]
+    return ", ".join(part for part in parts if part)
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

@@ -141,7 +141,7 @@ def _followed(store: Journal, run: str) -> None:
     from engine import live, story, underway
 
     told, begun = story.Story(), set[tuple[str, str]]()
-    with live.view(sys.stdout) as view:
+    with live.view(sys.stdout, stop="Ctrl-C: stop looking; the run goes on") as view:
 
         def take(entries: list[Entry]) -> None:
             for entry in entries:
@@ -170,7 +170,9 @@ def _replayed(store: Journal, run: str, speed: float) -> None:
         return first + (time.monotonic() - begun) * speed + shift
 
     style = look.style(sys.stdout)
-    with (live.Live if style.live else live.Lines)(sys.stdout, style, now) as view:
+    view = (live.Live if style.live else live.Lines)(sys.stdout, style, now)
+    view.stop = "Ctrl-C: stop the replay"
+    with view:
         for entry in underway.replayed(entries):
             shift += max(entry.at - now() - LONGEST * speed, 0.0)
             time.sleep(max(entry.at - now(), 0.0) / speed)
