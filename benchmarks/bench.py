@@ -83,7 +83,7 @@ def playbook(steps: int, folder: Path, module: str = "bench.cell") -> str:
     (folder / "modules" / "bench").mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "cell.py", folder / "modules" / "bench" / "cell.py")
     head = "name: A chain\nstrategy: configuration\nhosts: all\nexecution:\n"
-    return head + "".join(f"  - name: Step {n}\n    {module}: {{path: cells/{n}, value: '1'}}\n" for n in range(steps))
+    return head + "".join(f"  - name: Step {n}\n    {module}: {{path: 'cells/{n}', value: '1'}}\n" for n in range(steps))
 
 
 def inventory(folder: Path, hosts: int) -> None:
