@@ -26,7 +26,7 @@ owner: ml-platform
 trigger:
   any:
     - name: Precision fell under its floor
-      prometheus.metric: {server: http://prometheus.example.org:9090, query: precision, below: 0.9, for: 5m, on_missing: hold}
+      prometheus.metric: {server: http://p.example.org:9090, query: precision, below: 0.9, for: 5m, on_missing: hold}
   cooldown: 30m
 forensics:
   - name: Keep the requests that it got wrong
@@ -42,7 +42,7 @@ execution:
     directory.current: {path: /srv/models/fraud, version: "{{ target.version }}"}
 verification:
   - name: The golden set scores as it did
-    golden.predictions: {url: http://fraud.example.org:8080, model: fraud, data: golden.jsonl, metric: accuracy, at_least: 0.97}
+    golden.predictions: {url: http://fraud.example.org, model: fraud, data: golden.jsonl, metric: accuracy, at_least: 0.97}
 communications:
   - name: Tell the incident channel
     on: [started, waiting, succeeded, failed, held]
@@ -282,7 +282,7 @@ def test_an_unknown_profile_is_a_usage_mistake_with_the_likely_spelling(
 
 
 def test_machine_formats_hold_the_findings_and_the_excused_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """JSON lines that begin with their format; SARIF with places, rules and suppressions; standard output holds nothing else."""
+    """JSON lines that begin with their format; SARIF with places, rules and suppressions; and nothing else."""
     file = tmp_path / "p.yml"
     file.write_text(WHOLE.replace("scoring", "all  # lint: ignore LG361 one service").replace("owner: ml-platform\n", ""))
     assert 3 == main.run(["lint", str(file), "--format", "json"])
