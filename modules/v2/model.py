@@ -80,14 +80,15 @@ def read(params: Params, ctx: Context) -> State | None:
         raise ModuleError(f"{params['url']} answers for {params['model']} without naming a version", hint)
     state: State = {"version": answer.version}
     if "settings" in params:
-        state["settings"] = _named(_settings(params, ctx)[1])
+        named = _settings(params, ctx)[1]["parameters"]
+        state["settings"] = _artifact(named.get("version"), named.get("uri"))
     return {**state, "_predictions": answer.predictions[:10], "_server": _client.server_name(ctx, params)}
 
 
 def desired(params: Params) -> State:
     state: State = {"version": params["version"]}
     if "settings" in params:
-        state["settings"] = {"uri": params["uri"], "version": params["version"]}
+        state["settings"] = _artifact(params["version"], params["uri"])
     return state
 
 
@@ -117,7 +118,7 @@ def undo(params: Params, change: Change, ctx: Context) -> None:
         _client.load(ctx, params, "unload")
         return
     version = {"version": params["version"], **change.before}["version"]
-    if "settings" in params and _named(_settings(params, ctx)[1])["version"] != version:
+    if "settings" in params and _settings(params, ctx)[1]["parameters"].get("version") != version:
         return  # what answered before was not what the settings say, so a load would not bring it back
     _client.load(ctx, params, parameters=None if "settings" in params else {"version": version})
     _await(params, ctx, version)
@@ -160,9 +161,9 @@ def _settings(params: Params, ctx: Context) -> tuple[bytes, dict[str, Json]]:
     return raw, said
 
 
-def _named(settings: dict[str, Json]) -> dict[str, Json]:
-    """Which artifact the settings name."""
-    return {name: settings["parameters"].get(name) for name in ("uri", "version")}
+def _artifact(version: Json, uri: Json) -> str:
+    """What settings name, in one line with the version first: long addresses are cut where they are shown."""
+    return f"{version} at {uri}"
 
 
 def _rewrite(params: Params, ctx: Context) -> None:

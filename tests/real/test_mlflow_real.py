@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -152,6 +151,13 @@ class Scene:
         right = sum(answer == row["expect"] for answer, row in zip(answers, self.golden, strict=True))
         self.accuracy = right / len(rows)
         return reply["model_version"], self.accuracy
+
+    def invoke(self, url: str) -> float:
+        """The share of golden rows that an `mlflow models serve` answers right."""
+        status, reply = call("POST", f"{url}/invocations", {"inputs": [r["input"] for r in self.golden]})
+        assert 200 == status, reply
+        rows = zip(reply["predictions"], self.golden, strict=True)
+        return sum(answer == row["expect"] for answer, row in rows) / len(self.golden)
 
     def registry(self, method: str, path: str, **fields: str) -> Any:
         """One call of MLflow's API that must be answered with 200."""
@@ -303,10 +309,8 @@ def test_rollback(scene: Scene, desk: Desk) -> None:
     assert "1" == scene.alias
     parameters = {"uri": str(scene.folder / "store" / "1"), "version": "1"}
     assert parameters == json.loads(scene.settings.read_text())["parameters"]
-    assert ({"validation": "passed"}, {"validation": "passed", "status": "quarantined"}) == (
-        scene.tags("1"),
-        scene.tags("2"),
-    )
+    assert {"validation": "passed"} == scene.tags("1")
+    assert {"validation": "passed", "status": "quarantined"} == scene.tags("2")
     assert {CHOOSE: "unchanged", ALIAS: "changed", LOAD: "changed", MARK: "changed"} == desk.outcomes()
     assert {"ana", "ben"} == {entry.body["person"] for entry in desk.entries() if entry.kind == "key.given"}
     assert 3 == len([entry for entry in desk.entries() if entry.kind == "message.sent"])
@@ -352,14 +356,14 @@ def test_undo_brings_version_2_back(scene: Scene, desk: Desk) -> None:
 
 
 def test_a_named_version_is_still_verified(scene: Scene, desk: Desk) -> None:
-    """`-e to=2` goes forward to version 2, whose answers are no better for being asked for: held, and nothing is put back."""
+    """`-e to=2` goes forward to version 2, whose answers are no better for that: held, and nothing is put back."""
     scene.deploy("1")
     said = desk.run_with_keys("-e", "to=2", code=4, confirm="2")
     assert f"accuracy {scene.measure()[1]:.4g} over 143 rows is under the floor of 0.95" in " ".join(said.split())
     assert ("held", "2", "2") == (desk.ended(), scene.alias, scene.measure()[0])
 
 
-# ------------------------------------------------------------------------------------------------ the registry is not as it should be
+# ------------------------------------------------------------------------------------------------ a registry that is wrong
 def test_a_version_that_does_not_exist(scene: Scene, desk: Desk) -> None:
     """`-e to=9` names the versions that there are; nothing is moved."""
     before = scene.seen()
@@ -397,9 +401,9 @@ def test_the_files_of_the_version_were_altered(scene: Scene, desk: Desk) -> None
     assert ("1", "1") == scene.seen()[:2]
 
 
-# ------------------------------------------------------------------------------------------------ the model server is not as it should be
+# ------------------------------------------------------------------------------------------------ a server that is wrong
 def test_a_load_that_is_refused(scene: Scene, desk: Desk) -> None:
-    """MLServer answers 422 and serves on: the alias was moved, the settings are as before, and resume ends it once repaired."""
+    """MLServer answers 422 and serves on: the alias was moved, the settings are as before; once repaired, resume ends it."""
     alias, version, settings, tags = scene.seen()
     with moved_away(scene.folder / "store" / "1"):
         said = desk.run_with_keys(code=1)
@@ -412,7 +416,7 @@ def test_a_load_that_is_refused(scene: Scene, desk: Desk) -> None:
 
 
 def test_the_index_is_not_believed(scene: Scene, desk: Desk) -> None:
-    """After a load that failed MLServer lists version 1 as ready and serves 2: the plan says so, and the run puts it right."""
+    """After a load that failed MLServer lists version 1 as ready and serves 2; the run asks for answers and is right."""
     wanted = json.loads(scene.settings.read_text())
     wanted["parameters"] = {"uri": "/nowhere", "version": "1"}
     scene.settings.write_text(json.dumps(wanted))
@@ -453,6 +457,52 @@ def test_a_label_is_not_believed(scene: Scene, desk: Desk) -> None:
     assert ("held", "1") == (desk.ended(), scene.measure()[0])
     assert scene.accuracy < 0.8
     assert "failed" == desk.outcomes("verification")[GOLDEN]
+
+
+# ------------------------------------------------------------------------------------------------ another kind of server
+SERVE = """
+name: Move the alias and restart the scoring server on the number
+strategy: version
+hosts: mlflow
+vars: {registry: {server: "{{ mlflow_url }}", model: "{{ model }}", alias: "{{ alias }}"}}
+execution:
+  - name: Choose
+    last_good: {of: mlflow.alias, with: "{{ registry }}"}
+    register: target
+  - name: Move
+    mlflow.alias: {server: "{{ mlflow_url }}", model: "{{ model }}", alias: "{{ alias }}", version: "{{ target.version }}"}
+  - name: Restart
+    command:
+      argv: ["{{ python }}", "{{ script }}", "models:/{{ model }}/{{ target.version }}"]
+      unless: ["{{ python }}", "{{ script }}", "models:/{{ model }}/{{ target.version }}", --check]
+    timeout: 10m
+verification:
+  - name: Golden
+    golden.predictions: {url: "{{ url }}", protocol: mlflow, data: "{{ golden }}", metric: accuracy, at_least: 0.95}
+authority: {mode: automatic}
+"""
+
+
+def test_a_scoring_server_that_must_be_restarted(scene: Scene, desk: Desk) -> None:
+    """`mlflow models serve` goes on with what it has loaded, whatever the alias says; a restart on the number ends that."""
+    port, script_ = free_port(), str(Path(__file__).with_name("serve_mlflow.py"))
+    (desk.folder / "serve.json").write_text(json.dumps({"url": scene.mlflow_url, "port": port}))
+    (desk.folder / "serve.yml").write_text(SERVE)
+    url, about = f"http://127.0.0.1:{port}", {"python": sys.executable, "script": script_}
+    words = ["run", "serve.yml", "-i", str(scene.folder / "inventory"), "-e", json.dumps({**about, "url": url})]
+    try:
+        subprocess.run([sys.executable, script_, f"models:/{MODEL}@champion"], cwd=desk.folder, check=True)
+        before = scene.invoke(url)
+        assert before < 0.8
+        desk.engine(*words, "--until", "move", code=130)
+        assert ("1", before) == (scene.alias, scene.invoke(url))
+        desk.engine("resume")
+        assert {"choose": "unchanged", "move": "changed", "restart": "changed"} == desk.outcomes()
+        assert scene.invoke(url) > 0.95
+        desk.engine(*words, "-e", "to=1")
+        assert {"choose": "unchanged", "move": "unchanged", "restart": "unchanged"} == desk.outcomes()
+    finally:
+        subprocess.run([sys.executable, script_, "--stop"], cwd=desk.folder, check=True)
 
 
 # ------------------------------------------------------------------------------------------------ nobody answers

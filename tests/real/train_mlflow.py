@@ -1,4 +1,4 @@
-"""Trains and registers what test_mlflow_real.py rolls back: run as a process of its own, because importing mlflow takes seconds.
+"""Trains and registers what test_mlflow_real.py rolls back: a process of its own, because importing mlflow takes seconds.
 
     python train_mlflow.py MLFLOW_URL MODEL FOLDER
 
