@@ -30,8 +30,9 @@ class Outbox:
 
     def __init__(self, site: Site, registers: Callable[[], Mapping[str, Json]]) -> None:
         self.site, self.registers = site, registers
-        self.messages: dict[str, dict[str, Json]] = {}
+        self.messages: dict[str, Entry] = {}
         self.settled: set[str] = set()
+        self.lives = 0
         self._tries: dict[str, tuple[int, float]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._relay, daemon=True)
@@ -41,56 +42,74 @@ class Outbox:
         if self.site.plan.playbook.section("communications"):
             self._thread.start()
 
-    def event(self, name: str) -> None:
-        """Queues a message for every step of communications that waits for this event."""
-        if self.site.check:
-            return
-        for one in self.site.plan.playbook.section("communications"):
-            key = hashlib.sha256(f"{self.site.run}\n{one.id}\n{name}".encode()).hexdigest()[:32]
-            if name in one.on and key not in self.messages:
-                body = {"step": one.id, "event": name, "key": key}
-                self.site.journal.append(self.site.run, "message.queued", body, "", one.id)
-                self.messages[key] = body
+    def event(self, *names: str, of: tuple[str, dict[str, Json]] | None = None) -> None:
+        """Queues a message for every step of communications that waits for one of these events.
 
-    def restore(self, entry: Entry) -> None:
-        """Takes over what an earlier attempt has queued or sent."""
-        if entry.kind == "message.queued":
-            self.messages[entry.body["key"]] = entry.body
-        elif entry.kind == "message.sent":
-            self.settled.add(entry.body["key"])
+        `of`: the entry that the events are about, as (kind, body); both are on the disk or neither. A run that was taken up
+        again after its end may end, and tell so, once more.
+        """
+        run, due = self.site.run, []
+        for name in () if self.site.check else names:
+            again = f"\n{self.lives}" if self.lives and of else ""
+            for one in self.site.plan.playbook.section("communications"):
+                key = hashlib.sha256(f"{run}\n{one.id}\n{name}{again}".encode()).hexdigest()[:32]
+                if name in one.on and key not in self.messages:
+                    due.append(("message.queued", {"step": one.id, "event": name, "key": key}, "", one.id))
+        rows = [(*of, "", ""), *due] if of else due
+        if rows:
+            self._take(self.site.journal.append_all(run, rows))
 
-    def close(self) -> None:
-        """Waits, within bounds, for what is still on its way. What could not be delivered is in the record."""
-        until = time.monotonic() + LAST
+    def _take(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.kind == "message.queued":
+                self.messages[entry.body["key"]] = entry
+            elif entry.kind == "message.sent":
+                self.settled.add(entry.body["key"])
+
+    def restore(self, entries: Iterable[Entry], lives: int) -> None:
+        """Takes over what was queued or sent earlier; `lives`: how often the run has ended."""
+        self._take(entries)
+        self.lives = lives
+
+    def close(self, patience: float = LAST) -> None:
+        """Waits at most `patience` seconds for what is still on its way. What could not be delivered is in the record."""
+        until = time.monotonic() + patience
         while set(self.messages) - self.settled and time.monotonic() < until and self._thread.is_alive():
             time.sleep(TICK / 4)
         self._closing.set()
 
     def _relay(self) -> None:
         while not self._closing.wait(TICK):
-            for key, body in list(self.messages.items()):
+            for key, queued in list(self.messages.items()):
                 attempt, due = self._tries.get(key, (0, 0.0))
                 if key in self.settled or time.monotonic() < due:
                     continue
                 try:
-                    self._deliver(body)
+                    self._deliver(queued)
                     self.settled.add(key)
-                except ModuleError as error:
-                    self._tries[key] = (attempt + 1, time.monotonic() + 2.0**attempt / 2)
-                    why = {
-                        "key": key,
-                        "event": body["event"],
-                        "attempt": attempt + 1,
-                        "why": self.site.secrets.scrub(error.message),
-                    }
-                    self.site.journal.append(self.site.run, "message.failed", why, "", body["step"])
-                    if attempt + 1 >= TRIES:
-                        self.settled.add(key)
                 except EngineError:
                     return  # the journal is broken: the run itself says so
+                except Exception as error:  # noqa: BLE001 (whatever it is, the other messages still go out)
+                    self._tries[key] = (attempt + 1, time.monotonic() + 2.0**attempt / 2)
+                    if not self._failed(queued, attempt + 1, error):
+                        return
 
-    def _deliver(self, body: Mapping[str, Json]) -> None:
-        site, started = self.site, time.monotonic()
+    def _failed(self, queued: Entry, attempt: int, error: Exception) -> bool:
+        """Records that a message did not get through. False: that cannot be recorded."""
+        key, scrub = queued.body["key"], self.site.secrets.scrub
+        why = error.message if isinstance(error, ModuleError) else f"{type(error).__name__}: {error}"
+        body = {"key": key, "event": queued.body["event"], "attempt": attempt, "why": scrub(why)}
+        try:
+            self.site.journal.append(self.site.run, "message.failed", body, "", queued.body["step"])
+        except EngineError:
+            return False
+        if attempt >= TRIES:
+            self.settled.add(key)
+        return True
+
+    def _deliver(self, queued: Entry) -> None:
+        """Sends it, with what there was to tell when it was queued: every try, and every repeat, says the same."""
+        site, started, body = self.site, time.monotonic(), queued.body
         one = next(s for s in site.plan.playbook.section("communications") if s.id == body["step"])
         alone = len(site.plan.hosts) == 1
         row = site.plan.hosts[0] if alone else HostRow("", (), _common(site.plan.hosts))
@@ -98,7 +117,8 @@ class Outbox:
         sent = {"key": body["key"], "event": body["event"]}
         try:
             fixed = site.fixed(row if alone else None, self.registers() if alone else {})
-            fixed["run"] = {**fixed["run"], "event": body["event"], **summarise(site.journal.entries(site.run))}
+            so_far = (entry for entry in site.journal.entries(site.run) if entry.seq <= queued.seq)
+            fixed["run"] = {**fixed["run"], "event": body["event"], **summarise(so_far)}
             names = template.resolve(
                 {**row.vars, **site.plan.playbook.vars, **one.vars}, site.wanted(one), fixed, row.outside
             )
@@ -138,8 +158,8 @@ def summarise(entries: Iterable[Entry]) -> dict[str, Json]:
             change = entry.body["change"]
             if change and entry.body["outcome"] == "changed" and "version" in (change.get("after") or {}):
                 changes.append(f"{entry.host} {(change['before'] or {}).get('version')} -> {change['after']['version']}")
-        elif entry.kind == "run.ended":
-            outcome = entry.body["outcome"]
+        elif entry.kind in ("run.ended", "run.resumed"):
+            outcome = entry.body.get("outcome", "running")
         elif entry.kind in ("key.asked", "authority.settled"):
             outcome = "waiting" if entry.kind == "key.asked" else "running"
     said = f"{name}: {outcome}" + (f" ({'; '.join(dict.fromkeys(changes))})" if changes and len(changes) < 6 else "")

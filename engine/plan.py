@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from engine import canon, layout, playbook, source, template
 from engine import check as checks
 from engine.check import Catalog, HostRow
-from engine.diagnostics import Diagnostic, EngineError, printable
+from engine.diagnostics import Diagnostic, EngineError, Exit, printable
 from engine.layout import Node, Options
 from engine.playbook import Playbook
 from modules.contract import Json
@@ -214,11 +214,13 @@ def moved(document: Mapping[str, Json], made: Plan) -> None:
                     "LG061", f"the module `{name}` is not the one that the plan was made with", hint="make a new plan"
                 )
                 for name in names
-            ]
+            ],
+            Exit.STALE,
         )
     if made.digest != document["digest"]:
         raise EngineError(
-            Diagnostic("LG061", "this engine makes another graph of the same plan", hint="make a new plan with this engine")
+            Diagnostic("LG061", "this engine makes another graph of the same plan", hint="make a new plan with this engine"),
+            Exit.STALE,
         )
 
 

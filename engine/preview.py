@@ -7,6 +7,7 @@ are bound to, and what is compared again before the first change.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,10 +22,14 @@ Row = dict[str, Json]
 PATIENCE = 60.0
 
 
-def on_host(site: Site, row: HostRow, sections: tuple[str, ...], registers: dict[str, Json]) -> list[Row]:
-    """What each step of `sections` would do on this host, in order; `registers` is filled with what is foreseen."""
+def on_host(
+    site: Site, row: HostRow, sections: tuple[str, ...], registers: dict[str, Json], without: Collection[str] = ()
+) -> list[Row]:
+    """What each step of `sections` would do on this host, in order; `registers` is filled with what is foreseen. `without`:
+    steps that need no look."""
     look = _Look(site, row, registers)
-    nodes = [node for node in site.plan.nodes.values() if node.step and node.chosen and node.section in sections]
+    chosen = [node for node in site.plan.nodes.values() if node.step and node.chosen and node.section in sections]
+    nodes = [node for node in chosen if node.id not in without]
     rows = [look.at(node.step) for node in nodes if node.step and node.section == "trigger"]
     mode = any if site.plan.playbook.trigger_mode == "any" else all
     if rows and mode(found.get("met", False) for found in rows):
@@ -142,6 +147,24 @@ def _overview(site: Site, rows: list[Row]) -> Row:
         if not isinstance(value, (list, dict)) and key not in ("_now", "_why")
     }
     return {"steps": steps, "trigger": trigger, "now": now, "back_to": back}
+
+
+def moved_since(
+    site: Site, row: HostRow, registers: dict[str, Json], without: Collection[str]
+) -> tuple[str, Json, Json] | None:
+    """Before a host's first change: the first step that would not do what was approved, with what was and what it would do.
+
+    Where several hosts share a thing, one of this run may have made it so already: then nothing is left to do, and no harm.
+    """
+    for found in on_host(site, row, ("forensics", "execution"), registers, without):
+        approved = site.approved.get((found["host"], found["step"]))
+        if approved is None or approved["grade"] != "exact" or found["section"] != "execution":
+            continue
+        if found["grade"] == "known later" or (found["change"] == [] and site.touched):
+            continue  # the step itself compares again
+        if found["change"] != approved["change"]:
+            return found["step"], approved["change"], found["change"]
+    return None
 
 
 def moved(before: list[Row], now: list[Row]) -> list[str]:

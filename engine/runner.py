@@ -10,21 +10,20 @@ ready, so a chain costs no hand-over between threads; what else became ready goe
 from __future__ import annotations
 
 import queue
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
-from engine import authority, outbox, preview, source, step, undo
+from engine import authority, outbox, preview, question, recall, step, undo
 from engine.diagnostics import Exit
 from engine.journal import Entry
 from engine.layout import Node
 from engine.playbook import Step
 from engine.site import Site
 from engine.step import Drifted, Settled
-from engine.walk import Walk, Ways
+from engine.walk import Walk, Ways, verdict
 from modules.contract import Json, Stopped
 
 #: Hosts side by side. A step mostly waits for its host, so this is about how many answers may be outstanding.
@@ -36,10 +35,12 @@ EXITS = {
     "undone": Exit.FAILED, "rejected": Exit.REJECTED, "expired": Exit.REJECTED, "cancelled": Exit.FAILED,
     "drifted": Exit.STALE,
 }  # fmt: skip
+#: Why a run stops that will be taken up again; any other end is final.
+PAUSES = ("interrupted", "waiting")
+#: The sections that another candidate goes through.
+AGAIN = ("execution", "verification")
 #: Outcomes after which there is nothing left to resume.
 ENDED = frozenset({"succeeded", "recovered", "undone", "rejected", "expired", "cancelled", "not_triggered"})
-#: A host's results that count against `max_failed`, worst first.
-FAILED = ("drifted", "failed", "held", "undone")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Run:
         self.changed = threading.Condition()
         self.moving: set[str] = set()  # hosts of the batch that have not come to rest
         self.failed: set[str] = set()  # hosts that count against the budget
-        self.shared: dict[tuple[int, str], Settled | None] = {}
+        self.shared: dict[tuple[int, str, int], Settled | None] = {}
         self.items: dict[tuple[str, str], dict[str, Settled]] = {}
         self.broken: BaseException | None = None
         self.stopping = ""  # interrupted, cancelled, waiting, rejected or expired
@@ -92,17 +93,24 @@ class Run:
         self.outbox.start()
         try:
             self.outbox.event("started")
+            if self.asked and not self.authorised:
+                self.outbox.event("waiting")  # the question may have been the last thing before a crash
             for number, batch in enumerate(self.plan.batches, 1):
                 walks = [self.walks[name] for name in batch if not self.walks[name].result]
+                if self._closed():  # nobody begins; who had begun before a cancel still cleans up
+                    walks = [walk for walk in walks if walk.kept and self.stopping == "cancelled"]
                 if walks:
                     self.journal.append(self.id, "batch.started", {"number": number, "hosts": list(batch)})
                     self._walk(walks)
-                if self._closed():
-                    break
             return self._end()
         finally:
             for _ in workers:
                 self.tasks.put(None)
+
+    def deliver(self) -> None:
+        """Only sends what an earlier attempt could not."""
+        self.outbox.start()
+        self.outbox.close()
 
     def _walk(self, walks: list[Walk]) -> None:
         """Walks these hosts to their ends: what their failures ask for included."""
@@ -113,8 +121,8 @@ class Run:
         if self.broken is None and self.stopping in ("", "cancelled"):
             with ThreadPoolExecutor(max(1, min(64, len(walks)))) as pool:
                 again = [walk for walk, next_ in zip(walks, pool.map(self._finish, walks), strict=True) if next_]
-            if again:
-                self._walk(again)
+            if again:  # and with them those that did not begin while it looked as if too many had failed
+                self._walk(again + [walk for walk in walks if not walk.begun and not walk.result and walk not in again])
 
     def _wait(self, walks: list[Walk]) -> None:
         """Until every host has come to rest; looks after keys, cancel and stop meanwhile."""
@@ -150,7 +158,7 @@ class Run:
             return
         if self.asked:
             self._judge(self.asked)
-        elif self.triggered:
+        elif self.triggered and not self.stopping:
             self._ask()
 
     def stop(self, why: str) -> None:
@@ -169,17 +177,12 @@ class Run:
                 "automatic", "check mode: nothing will be changed" if self.site.check else "the playbook asks nobody", []
             )
             return
-        seen = self.plan.preview or {}
-        facts = {
-            "playbook": self.plan.playbook.name, "strategy": self.plan.playbook.strategy, "hosts": len(self.plan.hosts),
-            "now": seen.get("now", {}), "back_to": seen.get("back_to", {}),
-            "no_undo": [r["id"] for r in seen.get("steps", []) if r["undo"] == "NONE" and r["section"] == "execution"],
-        }  # fmt: skip
-        self.asked = ask(self.site, authority.Rule(said.mode, said.roles, said.expires), self.plan.digest, facts)
+        rule = authority.Rule(said.mode, said.roles, said.expires)
+        self.asked = question.ask(self.site, rule, self.plan.digest, question.about(self.site))
         self.outbox.event("waiting")
 
     def _judge(self, asked: Entry) -> None:
-        verdict = judge(self.site, asked)
+        verdict = question.judge(self.site, asked)
         if verdict.state != "waiting":
             self._decide(verdict.state, verdict.why, list(verdict.people))
         elif self.wishes.poll:
@@ -214,7 +217,7 @@ class Run:
 
     def _begin(self, walk: Walk) -> None:
         with walk.lock:
-            if not self._closed():
+            if not self._closed() or (walk.kept and self.stopping == "cancelled"):
                 walk.begun = True
                 ready = walk.ready()
                 walk.busy += len(ready)
@@ -261,11 +264,13 @@ class Run:
             return "blocked"
         if not node.chosen or walk.unneeded(node) or (self.site.check and node.section == "verification"):
             return "skip"
-        if self.stopping:
-            if self.stopping != "cancelled":
-                return None
-            if not any(arm == "always" for _, arm in node.around):
-                return "blocked"
+        if walk.holds(node):
+            return self._take(walk, node.step, walk.kept[node.id])
+        if self.stopping in PAUSES:
+            return None
+        if self.stopping and not any(arm == "always" for _, arm in node.around):
+            return "blocked"
+        walk.acts(node)
         return self._step(walk, node.step)
 
     def _gate(self, walk: Walk, node: Node) -> str | None:
@@ -290,12 +295,15 @@ class Run:
                 walk.parked.append(node.id)
                 return None
         if self.stopping:
-            return None if self.stopping != "cancelled" else "blocked"
-        moved = self._moved(walk)
-        if moved:
+            return None if self.stopping in PAUSES else "ok" if walk.opened else "blocked"
+        if self._closed():  # too many have failed since this host began: it is left as it is
+            walk.begun = False
+            return None
+        if moved := self._moved(walk):
             self._drifted(walk, *moved)
             return "blocked"
-        self.journal.append(self.id, "gate.opened", {}, walk.row.name, node.section)
+        if not walk.opened:
+            self.journal.append(self.id, "gate.opened", {}, walk.row.name, node.section)
         return "ok"
 
     def _holds(self, walk: Walk) -> bool:
@@ -306,12 +314,15 @@ class Run:
         """Before the first change: the first step for which the world is no longer what the keys were given for."""
         if not self.site.approved or walk.row.name in self.site.touched:
             return None
-        for row in preview.on_host(self.site, walk.row, ("forensics", "execution"), dict(walk.registers)):
-            approved = self.site.approved.get((row["host"], row["step"]))
-            exact = approved and approved["grade"] == "exact" and row["section"] == "execution"
-            if approved and exact and row["change"] != approved["change"]:
-                return row["step"], approved["change"], row["change"]
-        return None
+        with self.changed:
+            where = self.batch_of[walk.row.name], walk.generation
+            shared = {name: settled for (batch, name, turn), settled in self.shared.items() if (batch, turn) == where}
+        known = {register: one.registered for name, one in shared.items() if one and (register := self._register(name))}
+        without = set(shared) | {name for name in walk.kept if walk.holds(walk.ways.nodes[name])}
+        return preview.moved_since(self.site, walk.row, {**walk.registers, **known}, without)
+
+    def _register(self, name: str) -> str | None:
+        return cast(Step, self.plan.nodes[name].step).register
 
     def _drifted(self, walk: Walk, name: str, approved: Json, found: Json) -> None:
         """Records that a step is not done, because it would now do something else than what was approved."""
@@ -330,7 +341,7 @@ class Run:
         try:
             settled = self._shared(walk, one) if one.run_once else self._perform(walk, one)
         except Stopped:
-            return None
+            return None if self.stopping in PAUSES else "stopped"
         except Drifted as drift:
             self._drifted(walk, one.id, drift.approved, drift.found)
             return "bad"
@@ -356,32 +367,38 @@ class Run:
         return "bad"
 
     def _perform(self, walk: Walk, one: Step) -> Settled:
-        return step.perform(
-            self.site, one, walk.row, walk.registers, walk.generation, self.items.get((walk.row.name, one.id))
-        )
+        return step.perform(self.site, one, walk.row, walk.registers, walk.generation, self._items(walk, one))
+
+    def _items(self, walk: Walk, one: Step) -> Mapping[str, Settled] | None:
+        """The items of a loop that an earlier attempt has settled, unless something before the loop has been done anew."""
+        return None if walk.renewed(walk.ways.nodes[one.id]) else self.items.get((walk.row.name, one.id))
 
     def _shared(self, walk: Walk, one: Step) -> Settled | None:
         """`run_once`: the first host of the batch to come here does it, the others take its result."""
-        key = (self.batch_of[walk.row.name], one.id)
+        key = (self.batch_of[walk.row.name], one.id, walk.generation)
         with self.changed:
-            mine = key not in self.shared
-            if mine:
-                self.shared[key] = None
-        if mine:
-            settled = self._perform(walk, one)
-            with self.changed:
-                self.shared[key] = settled
-                self.changed.notify_all()
-            return settled
-        with self.changed:
-            while self.shared[key] is None and not (self.stopping or self.broken):
+            while key in self.shared and self.shared[key] is None and not (self.stopping in PAUSES or self.broken):
                 self.changed.wait(TICK)
-            return self.shared[key]
+            if key in self.shared or self.site.stop_of(one).is_set():
+                return self.shared.get(key)
+            self.shared[key] = None
+        settled = None
+        try:
+            settled = self._perform(walk, one)
+        finally:
+            with self.changed:
+                if settled is None:
+                    del self.shared[key]  # stopped, or drifted: the next host looks for itself
+                else:
+                    self.shared[key] = settled
+                self.changed.notify_all()
+        return settled
 
     def _finish(self, walk: Walk) -> bool:
         """The host's result and what its failure asks for. True: the host is to be walked once more."""
         wrong = walk.went_wrong()
-        if not walk.begun or walk.result or walk.parked:
+        bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
+        if not walk.begun or walk.result or walk.parked or (wrong and not bad):  # not bad: only cut short by a cancel
             return False
         if not wrong:
             if not self.stopping:
@@ -390,7 +407,6 @@ class Run:
         if wrong == "verification" and self.plan.playbook.on_unverified == "next" and self._next(walk):
             return True
         walk.result = "held" if wrong == "verification" else "failed"
-        bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
         wants = self.plan.playbook.on_unverified if wrong == "verification" else ""
         if (wants == "undo" or any(one.on_failure == "undo" for one in bad)) and not self.site.check:
             walk.result = "undone" if undo.host(self.site, walk.row) in ("undone", "nothing") else walk.result
@@ -415,7 +431,10 @@ class Run:
         host = walk.row.name
         self.site.excluded.setdefault(host, {})[version] = "it failed verification in this run"
         self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != host}
-        walk.again(("execution", "verification"))
+        for known in (self.items, self.site.tried, self.site.unsettled):
+            for key in [key for key in known if key[0] == host and key[1].partition("/")[0] in AGAIN]:
+                del known[key]
+        walk.anew(AGAIN)
 
     # -- the end
 
@@ -425,31 +444,22 @@ class Run:
         if self.stopping in ("interrupted", "waiting"):
             if self.stopping == "interrupted":
                 self.journal.append(self.id, "run.interrupted", {"why": "stopped by a person"})
-            self.outbox.close()
+            self.outbox.close(patience=1.0)
             return Exit.INTERRUPTED if self.stopping == "interrupted" else Exit.WAITING
         if self.stopping == "cancelled" and self.cancel_undo:
             for walk in self.walks.values():
                 undo.host(self.site, walk.row)
         outcome = self._outcome()
         code = EXITS[outcome]
-        self.journal.append(self.id, "run.ended", {"outcome": outcome, "exit": int(code), "why": self._why(outcome)})
-        for event in (outcome, *(("failed",) if outcome == "drifted" else ()), "ended"):
-            self.outbox.event(event)
+        body = {"outcome": outcome, "exit": int(code), "why": self._why(outcome)}
+        self.outbox.event(outcome, *(("failed",) if outcome == "drifted" else ()), "ended", of=("run.ended", body))
         self.outbox.close()
         return code
 
     def _outcome(self) -> str:
         if self.stopping:
             return self.stopping
-        results = [walk.result for walk in self.walks.values()]
-        worst = next((outcome for outcome in FAILED if outcome in results), "")
-        if worst and len(self.failed) > self.plan.tolerated:
-            return worst
-        if not all(results):
-            return "failed"
-        if worst or "recovered" in results:
-            return "recovered"
-        return "not_triggered" if set(results) == {"not_triggered"} else "succeeded"
+        return verdict({walk.result for walk in self.walks.values()})
 
     def _why(self, outcome: str) -> str:
         if len(self.walks) > 1 and self.failed:
@@ -464,69 +474,26 @@ class Run:
     # -- resume
 
     def restore(self, entries: Iterable[Entry]) -> Mapping[str, int]:
-        """Takes over what the journal says. Returns how many steps are kept and how many are looked at first."""
-        outcomes: dict[tuple[str, str], Entry] = {}
-        for entry in entries:
-            self.seen, place = entry.seq, (entry.host, entry.step)
-            match entry.kind:
-                case "step.intent":
-                    self.site.unsettled[place] = entry.body
-                    self.site.touched.add(entry.host)
-                case "step.outcome":
-                    outcomes[place] = entry
-                    if entry.body["outcome"] != "uncertain":
-                        self.site.unsettled.pop(place, None)
-                case "authority.settled":
-                    self.authorised = self.authorised or entry.body["decision"] in ("automatic", "approved")
-                case "key.asked":
-                    self.asked = entry
-                case "message.queued" | "message.sent":
-                    self.outbox.restore(entry)
-                case "candidate.failed":
-                    self._exclude(self.walks[entry.host], entry.body["version"])
-                    kept = ("trigger", "forensics")
-                    outcomes = {
-                        key: one for key, one in outcomes.items() if key[0] != entry.host or key[1].partition("/")[0] in kept
-                    }
-        kept_ = sum(
-            self._take_over(self.walks[host], name, entry, outcomes) for (host, name), entry in outcomes.items() if host
-        )
-        return {"kept": kept_, "looked": len(self.site.unsettled)}
-
-    def _take_over(self, walk: Walk, name: str, entry: Entry, outcomes: Mapping[tuple[str, str], Entry]) -> bool:
-        """One settled step of an earlier attempt: kept if it ended well, was tolerated, or its remedy has already begun."""
-        settled = step.restored(entry.body)
-        bare, _, item = name.partition("[")
-        node = self.plan.nodes.get(bare)
-        if node is None or node.step is None:
-            return False
-        one, host = node.step, walk.row.name
-        if item:
-            if settled.good:
-                self.items.setdefault((host, bare), {})[name] = settled
-            return False
-        blocks = {block for block, arm in node.around if arm == "block"}
-        rescues = [inner for block in blocks for inner in walk.ways.arms.get((block, "rescue"), ())]
-        remedied = any((host, inner) in outcomes for inner in rescues)
-        tolerated = one.on_failure == "continue" and settled.outcome != "uncertain"
-        if not (settled.good or remedied or tolerated) or (one.no_log and one.register):
-            return False  # what was kept as a digest only is read again too
-        if one.run_once:
-            self.shared[self.batch_of[host], one.id] = settled
-        walk.settle(bare, self._take(walk, one, settled))
-        return True
-
-
-def ask(site: Site, rule: authority.Rule, digest: str, facts: Mapping[str, Json]) -> Entry:
-    """Opens the question for keys in the journal: its last `key.asked` is the one that keys are bound to."""
-    shown = site.secrets.scrub(dict(facts))
-    body = authority.question(rule, site.run, digest, site.requester, secrets.token_hex(16), shown, site.now())
-    return site.journal.append(site.run, "key.asked", body)
-
-
-def judge(site: Site, asked: Entry) -> authority.Verdict:
-    """What the keys that are there amount to, every signature checked again."""
-    keys = [entry.body for entry in site.journal.entries(site.run, asked.seq) if entry.kind in ("key.given", "key.refused")]
-    rule = authority.Rule(asked.body["mode"], tuple(asked.body["roles"]))
-    people = authority.roster(source.parse(site.plan.roster["text"], site.plan.roster["path"]))
-    return authority.judge(rule, people, asked.body, site.requester, keys, site.now())
+        """Takes over what the journal says. Returns how many steps are kept, looked at first, and run."""
+        found = recall.of(self.plan, entries)
+        self.seen, self.asked, self.authorised = found.seen, found.asked, found.authorised
+        self.items, site = found.items, self.site
+        site.unsettled, site.touched = found.cut, found.touched
+        site.tried = {place: step.intended(intent) for place, intent in found.tried.items()}
+        for host, version in found.failed:
+            self._exclude(self.walks[host], version)
+        for (host, name), settled in found.kept.items():
+            one = self.plan.nodes[name].step
+            self.walks[host].kept[name] = settled
+            if one and one.run_once:
+                self.shared[self.batch_of[host], name, self.walks[host].generation] = settled
+        for host, name in found.again:
+            self.walks[host].again.add(name)
+        for host in found.opened:
+            self.walks[host].opened = True
+        self.outbox.restore(found.messages, found.lives)
+        if found.cancel:
+            self.cancel_undo = bool(found.cancel.get("undo"))
+            self.stop("cancelled")
+        chosen = sum(1 for node in self.plan.nodes.values() if node.step and node.chosen) * len(self.walks)
+        return {"keep": len(found.kept), "look": len(found.cut), "run": chosen - len(found.kept)}

@@ -26,7 +26,7 @@ GOOD = frozenset({"unchanged", "changed", "skipped", "waived"})
 GRACE = 15.0
 LONGEST_DELAY = 60.0
 CUT_OFF = "the run was cut off inside this step"
-BY_HAND = "make it right by hand, either way, then engine resume"
+LOOK = "look at the host, then engine resume"
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _settle(
     change = diff(before, wanted)
     intent = site.unsettled.pop(place, None)
     if intent is not None and entry.has("apply"):
-        verdict = _after_crash(entry, params, change, intent, before)
+        verdict = _after_crash(step, entry, params, change, intent, before)
         if verdict is not None:
             return verdict
     if not change:
@@ -245,7 +245,7 @@ def _settle(
 
 
 def _after_crash(
-    entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
+    step: Step, entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
 ) -> Settled | None:
     """An intent without outcome is looked at before anything is done: done, not done or half done by us (then None), or
     nobody can tell."""
@@ -261,11 +261,17 @@ def _after_crash(
             before,
             meant,
             f"{CUT_OFF}, and it cannot be read whether it was done",
-            f"look at the host; {BY_HAND}",
+            f"{LOOK} with --done {step.short} or --again {step.short}",
         )
     if meant is not None and not all(one in list(meant) for one in change):  # a part may be done
         why = f"{CUT_OFF}; now it would change {says(change)}, then it was {says(meant)}"
-        return _result("uncertain", before, meant, why, f"find out who changed it; {BY_HAND}")
+        return _result(
+            "uncertain",
+            before,
+            meant,
+            why,
+            f"find out who changed it; {LOOK} with --done {step.short} or --again {step.short}",
+        )
     return None
 
 

@@ -7,7 +7,7 @@ kind, so it can be tested with nothing but a graph.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from engine.check import HostRow
@@ -15,8 +15,8 @@ from engine.layout import Node
 from modules.contract import Json
 
 # A status is ok, skip (not needed or not chosen), recovered (went wrong and was put right, or is tolerated), bad (went
-# wrong) or blocked (never begun, because something before it went wrong).
-BAD = frozenset({"bad", "blocked"})
+# wrong), stopped (cut short by a cancel) or blocked (never begun, because something before it went wrong).
+BAD = frozenset({"bad", "stopped", "blocked"})
 #: The sections whose failure is the host's failure, in order.
 COUNTED = ("forensics", "execution", "verification")
 
@@ -46,7 +46,11 @@ class Ways:
 
 
 class Walk:
-    """One host on its way. Its methods are called under `lock` by whoever works for the host at that moment."""
+    """One host on its way. Its methods are called under `lock` by whoever works for the host at that moment.
+
+    `kept`: how steps ended in an earlier attempt; `again`: those that ended well and are read again all the same; `opened`:
+    whether the gate to execution was.
+    """
 
     def __init__(self, ways: Ways, row: HostRow) -> None:
         self.ways, self.row = ways, row
@@ -57,7 +61,10 @@ class Walk:
         self.met: dict[str, bool] = {}
         self.generation = 1
         self.busy = 0
-        self.begun = self.tolerated = False
+        self.kept: dict[str, Json] = {}
+        self.again: set[str] = set()
+        self.fresh: set[str] = set()
+        self.begun = self.tolerated = self.opened = False
         self.parked: list[str] = []
         self.result = ""
 
@@ -68,12 +75,27 @@ class Walk:
     def settle(self, name: str, status: str) -> list[str]:
         """Records how `name` ended; returns what that made ready."""
         self.status[name] = status
+        if self.fresh and self.renewed(self.ways.nodes[name]):
+            self.fresh.add(name)
         made = []
         for follower in self.ways.followers[name]:
             self.waiting[follower] -= 1
             if self.waiting[follower] == 0 and follower not in self.status:
                 made.append(follower)
         return made
+
+    def acts(self, node: Node) -> None:
+        """Notes that the step is done in this attempt: what follows it is done again. Triggers are only looked at."""
+        if self.kept and node.section != "trigger" and node.id not in self.again:
+            self.fresh.add(node.id)
+
+    def renewed(self, node: Node) -> bool:
+        """Whether something that `node` waits for was done anew in this attempt."""
+        return not self.fresh.isdisjoint(node.after)
+
+    def holds(self, node: Node) -> bool:
+        """Whether the step ended in an earlier attempt and that still counts: nothing before it was done anew since."""
+        return node.id in self.kept and not self.renewed(node)
 
     def blocked(self, node: Node) -> bool:
         """Whether something that `node` waits for went wrong."""
@@ -114,11 +136,25 @@ class Walk:
                 return section
         return ""
 
-    def again(self, sections: tuple[str, ...]) -> None:
+    def anew(self, sections: tuple[str, ...]) -> None:
         """Forgets how the nodes of these sections ended: they are walked once more."""
+        self.kept = {name: settled for name, settled in self.kept.items() if self.ways.nodes[name].section not in sections}
         self.status = {name: status for name, status in self.status.items() if self.ways.nodes[name].section not in sections}
         for node in self.ways.nodes.values():
             if node.section in sections:
                 self.waiting[node.id] = sum(1 for name in node.after if name not in self.status)
         self.generation += 1
         self.begun = False
+
+
+def verdict(results: Collection[str]) -> str:
+    """The outcome of a run from its hosts' results, the worst first; empty: a host that is not through. A failure that the
+    budget allows lets the others go on, and is a failure all the same."""
+    if "drifted" in results:
+        return "drifted"
+    if "failed" in results or "" in results or ("undone" in results and len(results) > 1):
+        return "failed"
+    for word in ("held", "undone", "recovered", "succeeded"):
+        if word in results:
+            return word
+    return "not_triggered"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
     "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="An SSH key file for keys given on this terminal."
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before going on.")
+@click.option("--done", multiple=True, metavar="STEP", help="You looked: this uncertain step was done.")
+@click.option(
+    "--again", multiple=True, metavar="STEP", help="You looked: this uncertain step is to be done again."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
@@ -28,45 +33,93 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     engine resume RB-0007
     engine resume
     """
-    import sys
-
     from engine import journal, runner
-    from engine.cli import running
+    from engine.cli import opening, running
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     store.claim(run)
     entries = store.verified(run)
-    last = journal.ending(entries)
-    if last and last.body["outcome"] in runner.ENDED:
-        store.unlock(run)
+    who, last = opening.requester(None), journal.ending(entries)
+    if last and last.body["outcome"] in runner.ENDED and not _undelivered(entries):
         click.echo(f"{run} has ended: {last.body['outcome']}. There is nothing to do.   next: engine report {run}", err=True)
         return Exit.DONE
     ready, base, body = reopened(entries)
     site = running.site(ready, store, run, base, body["requester"], body["check"])
     site.started = entries[0].at
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
+    if last is None or last.body["outcome"] not in runner.ENDED:
+        entries = _decided(site, entries, said["done"], said["again"], who, not yes and sys.stdin.isatty())
     with running.shown(store, said["as_json"], said["json_into"]) as view:
-        one = runner.Run(site, running.wishes(store, run, view, not said["no_wait"], said["keys"], forks=said["forks"]))
+        hopes = running.wishes(
+            store,
+            run,
+            view,
+            not said["no_wait"],
+            said["keys"],
+            forks=said["forks"],
+            if_triggered=body.get("if_triggered", False),
+        )
+        one = runner.Run(site, hopes)
         counts = one.restore(entries)
-        keep, look = f"keep {counts['kept']} steps that ended well", f"look first at {counts['looked']} that were cut off"
+        if last and last.body["outcome"] in runner.ENDED:
+            view.write(f"{run} has ended: {last.body['outcome']}. Its last messages were still on their way")
+            one.deliver()
+            return Exit.DONE
+        keep, look = f"keep {counts['keep']} steps that ended", f"look first at {counts['look']} that were cut off"
         view.write(f"{run}: journal whole to entry {entries[-1].seq}; {keep}, {look}, run the rest")
         if not yes and sys.stdin.isatty():
             with view.paused():
                 if not click.confirm("Continue?", default=False, err=True):
-                    store.unlock(run)
                     return Exit.INTERRUPTED
         store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name)
         try:
-            store.append(run, "run.resumed", {"by": body["requester"], **counts})
+            store.append(run, "run.resumed", {"by": who, **counts})
             code = running.carried_out(one, view)
         finally:
             store.unlock(run)
     return running.finished(store, run, code, said["as_json"])
 
 
+def _undelivered(entries: list[Any]) -> set[str]:
+    """The keys of messages that were queued and not sent."""
+    keys: dict[str, set[str]] = {"message.queued": set(), "message.sent": set()}
+    for entry in entries:
+        if entry.kind in keys:
+            keys[entry.kind].add(entry.body["key"])
+    return keys["message.queued"] - keys["message.sent"]
+
+
+def _decided(site: Any, entries: list[Any], done: tuple[str, ...], again: tuple[str, ...], who: str, ask: bool) -> list[Any]:
+    """What only a person can know of steps that are uncertain, put into the record. Returns the entries with it."""
+    from engine import recall
+
+    uncertain = recall.of(site.plan, entries).uncertain
+    for words, word in ((done, "done"), (again, "again")):
+        for name in words:
+            places = [place for place in uncertain if name in _names(*place)]
+            if not places:
+                known = ", ".join(f"{host}:{step}" for host, step in uncertain) or "none"
+                raise click.UsageError(f"--{word} {name}: this step is not uncertain; those that are: {known}")
+            for place in places:
+                recall.decide(site, place, uncertain.pop(place), word, who)
+    for (host, name), intent in uncertain.items() if ask else ():
+        question = f"{host}: {name} was cut off, and nothing shows whether it was done. Look, then say"
+        answer = click.prompt(question, type=click.Choice(["done", "again", "later"]), default="later", err=True)
+        if answer != "later":
+            recall.decide(site, (host, name), intent, answer, who)
+    return list(site.journal.entries(site.run))
+
+
+def _names(host: str, step: str) -> tuple[str, ...]:
+    """The ways to name a step of a host."""
+    short = step.partition("/")[2]
+    return (step, short, f"{host}:{step}", f"{host}:{short}")
+
+
 def reopened(entries: list[Any]) -> tuple[Any, Path, dict[str, Any]]:
-    """The run's stored plan, if playbook, modules and inventory are still what they were. Raises EngineError (exit 7) naming what is not."""
+    """The run's stored plan, if playbook, modules and inventory are still what they were. Raises EngineError (exit 7) that
+    names what is not."""
     from engine import inventory, plan
     from engine.cli import opening
 

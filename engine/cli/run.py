@@ -47,7 +47,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     engine run playbooks/fraud.yml -i inventories/production
     engine run playbooks/fraud.yml -i inventories/production -e to=1.3.2 --check --diff
     """
-    from engine import __version__, layout, plan
+    from engine import __version__, plan
     from engine.cli import opening, running
     from engine.runner import Run
     from engine.site import Site
@@ -55,15 +55,15 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     who = opening.requester(said["requester"])
     saved = opening.stored(playbook) if opening.is_plan(playbook) else None
     if saved is not None:
+        _alone(inventories, said)
         folder = Path(saved["shown"]).parent
         modules = opening.catalog(Path(saved["shown"]))
-        ready = opening.Opened(_current(saved, plan.load(saved, modules)), modules, None)
+        _current(saved)
+        ready = opening.Opened(plan.load(saved, modules), modules, None)
     else:
         folder = playbook.parent
-        options = layout.Options(
-            opening.extra(said["extra"]), said["limit"], _words(said["tags"]), _words(said["skip_tags"])
-        )
-        ready = opening.opened(playbook, inventories, options, who)
+        ready = opening.opened(playbook, inventories, _options(said), who)
+    _known_steps(ready.plan, said)
     store = running.store(context)
     if saved is not None:
         _once(store, saved)
@@ -71,20 +71,21 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     site.started = site.now()
     if saved is not None or (ready.plan.playbook.authority.mode != "automatic" and not check):
         site.plan, site.approved = _previewed(site, saved, said["forks"])
-    document = site.plan.document()
+    document, batches = site.plan.document(), [list(batch) for batch in site.plan.batches]
     body = {
         "plan": document, "digest": site.plan.digest, "playbook": document["shown"], "name": site.plan.playbook.name,
         "strategy": site.plan.playbook.strategy, "requester": who, "hosts": [row.name for row in site.plan.hosts],
-        "batches": [list(batch) for batch in site.plan.batches], "options": document["options"], "check": check, "engine": __version__,
-        "base": str(site.base), "inventories": [str(Path(one).resolve()) for one in inventories], "from_plan": saved is not None,
+        "batches": batches, "options": document["options"], "check": check, "engine": __version__, "base": str(site.base),
+        "inventories": [str(Path(one).resolve()) for one in inventories], "from_plan": saved is not None,
+        "if_triggered": said["if_triggered"],
     }  # fmt: skip
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         site.run = run_id = store.start(body)
-        store.lock(run_id, (row.name for row in site.plan.hosts), site.plan.playbook.name)
+        running.locked(store, run_id, site.plan)
         try:
             hopes = running.wishes(
-                store, run_id, view, not said["no_wait"], said["keys"], if_triggered=said["if_triggered"], forks=said["forks"],
-                until=said["until"], confirm=_confirm(view) if said["one_by_one"] else None,
+                store, run_id, view, not said["no_wait"], said["keys"], if_triggered=said["if_triggered"],
+                forks=said["forks"], until=said["until"], confirm=_confirm(view) if said["one_by_one"] else None,
             )  # fmt: skip
             if said["diff"]:
                 store.listeners.append(running.differ(view))
@@ -94,19 +95,56 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     return running.finished(store, run_id, code, said["as_json"])
 
 
+def _options(said: dict[str, Any]) -> Any:
+    from engine import layout
+    from engine.cli import opening
+
+    extra = opening.extra(said["extra"])  # noqa: S610 (no Django here)
+    return layout.Options(extra, said["limit"], _words(said["tags"]), _words(said["skip_tags"]))
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _alone(inventories: tuple[str, ...], said: dict[str, Any]) -> None:
+    """Refuses options that a saved plan has settled already: they would be passed over in silence."""
+    names = {"extra": "-e", "limit": "--limit", "tags": "--tags", "skip_tags": "--skip-tags"}
+    given = ["-i"] * bool(inventories) + [option for name, option in names.items() if said[name]]
+    if given:
+        raise click.UsageError(
+            f"a saved plan is run as it is: {', '.join(given)} would change nothing; make a new plan with it"
+        )
+
+
+def _known_steps(plan: Any, said: dict[str, Any]) -> None:
+    """Refuses a step or a tag that the playbook does not have: the run would not stop there, or would do nothing."""
+    from engine.diagnostics import did_you_mean
+
+    steps = plan.playbook.steps
+    until, shorts = said["until"], [one.short for one in steps]
+    if until and until not in (*shorts, *(one.id for one in steps)):
+        raise click.UsageError(
+            f"--until {until}: no such step. {did_you_mean(until, shorts, 'engine graph shows the steps')}"
+        )
+    tags = {tag for one in steps for tag in one.tags} | {"all", "always", "never", "tagged", "untagged"}
+    for tag in (*_words(said["tags"]), *_words(said["skip_tags"])):
+        if tag not in tags:
+            raise click.UsageError(f"no step has the tag `{tag}`. {did_you_mean(tag, tags, 'engine graph shows the steps')}")
 
 
 def _confirm(view: Any) -> Any:
     def confirm(host: str, step: str) -> bool:
         with view.paused():
-            return bool(click.confirm(f"{host}: {step}?", default=False, err=True))
+            try:
+                return bool(click.confirm(f"{host}: {step}?", default=False, err=True))
+            except click.Abort:  # nobody is there to answer
+                return False
 
     return confirm
 
 
-def _current(saved: dict[str, Any], made: Any) -> Any:
+def _current(saved: dict[str, Any]) -> None:
     """Refuses a plan that has lapsed, or whose playbook was edited since."""
     age = time.time() - saved["preview"]["at"]
     if age > GOOD_FOR:
@@ -134,13 +172,12 @@ def _current(saved: dict[str, Any], made: Any) -> Any:
             ],
             Exit.STALE,
         )
-    return made
 
 
 def _once(store: Any, saved: dict[str, Any]) -> None:
     """A plan is used once."""
     for first, _ in store.runs():
-        if first.body.get("from_plan") and first.body["digest"] == saved["digest"]:
+        if first.body.get("from_plan") and first.body["digest"] == saved["digest"] and not first.body["check"]:
             raise EngineError(
                 Diagnostic(
                     "LG063", f"this plan was used by {first.run}", hint=f"engine resume {first.run}, or make a new plan"

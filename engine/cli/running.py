@@ -1,4 +1,4 @@
-"""What `run`, `resume` and `undo` share: the live view, Ctrl-C, the prompt for a key, the recap and the report at the end."""
+"""What `run`, `resume` and `undo` share: the live view, Ctrl-C, the prompt for a key, the recap and the report."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from engine import __version__, journal, live, report, screen, story
 from engine import look as looks
 from engine import site as sites
 from engine.cli import giving
-from engine.diagnostics import Exit
+from engine.diagnostics import EngineError, Exit, render
 from engine.journal import Entry, Journal
+from engine.plan import Plan
 from engine.runner import Run, Wishes
 from engine.site import Site
 from modules._wire import Wire
@@ -45,7 +46,7 @@ def site(opened: Any, store: Journal, run: str, base: Path, requester: str, chec
 
 @contextmanager
 def shown(store: Journal, as_json: bool, into: Path | None) -> Iterator[live.View]:
-    """The run on the screen while it goes on: people's view on standard error, JSON lines on standard output or in `into`."""
+    """The run on the screen as it goes on: people's view on standard error, JSON lines on standard output or in `into`."""
     view = live.view(sys.stderr)
     opened = into.open("w", encoding="utf-8") if into else None
     outs: list[TextIO] = ([sys.stdout] if as_json else []) + ([opened] if opened else [])
@@ -74,7 +75,8 @@ def carried_out(run: Run, view: live.View) -> Exit:
             )
             os._exit(int(Exit.INTERRUPTED))
         view.write(
-            f"stopping at the next safe point: steps under way are finished, none is begun. Ctrl-C again stops now. Then: engine resume {run.id}"
+            "stopping at the next safe point: steps under way are finished, none is begun. Ctrl-C again stops now. "
+            f"Then: engine resume {run.id}"
         )
         run.stop("interrupted")
 
@@ -88,21 +90,18 @@ def carried_out(run: Run, view: live.View) -> Exit:
 def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exit:
     """Writes the report and prints the recap. Returns the exit code."""
     told = story.tell(store.entries(run))
-    path = written(store, told) if told.ended is not None else None
-    look = looks.style(sys.stderr)
-    click.echo(screen.recap(told, look, str(path) if path else ""), err=True, nl=False)
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "kind": "recap",
-                    "run": run,
-                    "exit": int(code),
-                    "outcome": told.outcome,
-                    "report": str(path) if path else None,
-                }
-            )
-        )
+    path = None
+    try:
+        path = written(store, told) if told.ended is not None else None
+    except OSError as error:
+        click.echo(f"the report could not be written: {error.strerror}. The record is whole: engine report {run}", err=True)
+    recap = {"kind": "recap", "run": run, "exit": int(code), "outcome": told.outcome, "report": str(path) if path else None}
+    try:
+        click.echo(screen.recap(told, looks.style(sys.stderr), str(path) if path else ""), err=True, nl=False)
+        if as_json:
+            click.echo(json.dumps(recap))
+    except OSError:
+        pass  # nobody reads any more; the exit code is still the run's
     return code
 
 
@@ -131,7 +130,12 @@ def prompter(
         word = sys.stdin.readline().strip().lower()
         if word in ("approve", "reject"):
             with view.paused():
-                giving.give(store, run, word, keys, None, None, None)
+                try:
+                    giving.give(store, run, word, keys, None, None, None)
+                except EngineError as error:  # no key was given; the run waits on
+                    click.echo(render(error.diagnostics), err=True)
+                except click.Abort:
+                    click.echo("no key was given", err=True)
 
     return poll
 
@@ -146,6 +150,17 @@ def differ(view: live.View) -> Callable[[Entry], None]:
             view.write(f"{entry.host} {entry.step}\n{screen.diff_text(change)}")
 
     return tell
+
+
+def locked(store: Journal, run: str, plan: Plan) -> None:
+    """Takes the run's hosts. Raises EngineError (exit 8) naming the holder; the run can be resumed when they are free."""
+    try:
+        store.lock(run, (row.name for row in plan.hosts), plan.playbook.name)
+    except EngineError as error:
+        why = f"nothing was changed: {error.diagnostics[0].summary}"
+        store.append(run, "run.ended", {"outcome": "failed", "exit": int(error.exit), "why": why})
+        store.unlock(run)
+        raise
 
 
 def wishes(store: Journal, run: str, view: live.View, wait: bool, keys: tuple[Path, ...] = (), **more: Any) -> Wishes:
@@ -167,7 +182,9 @@ def store(context: click.Context, must_exist: bool = False) -> Journal:
             ),
             Exit.USAGE,
         )
-    return Journal(folder)
+    found = Journal(folder)
+    context.call_on_close(found.close)
+    return found
 
 
 def known(store: Journal, run: str | None) -> str:

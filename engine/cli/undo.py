@@ -36,7 +36,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     run = running.known(store, run)
     store.claim(run)
     entries = store.verified(run)
-    ready, base, body = reopened(entries)
+    ready, base, _ = reopened(entries)
     who = opening.requester(by)
     site = running.site(ready, store, run, base, who)
     site.started = entries[0].at
@@ -72,7 +72,7 @@ def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
     """Waits for the keys of the undo; None when they are there."""
     import time
 
-    from engine import authority, canon, runner
+    from engine import authority, canon, question, runner
     from engine.cli import running
 
     book = site.plan.playbook.authority
@@ -91,10 +91,10 @@ def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
         "strategy": site.plan.playbook.strategy,
         "hosts": len(site.plan.hosts),
     }
-    request = asked[-1] if asked else runner.ask(site, rule, digest, facts)
+    request = asked[-1] if asked else question.ask(site, rule, digest, facts)
     poll = running.prompter(site.journal, site.run, view, tuple(Path(key) for key in said["keys"]))
     while True:
-        verdict = runner.judge(site, request)
+        verdict = question.judge(site, request)
         if verdict.state == "approved":
             site.journal.append(
                 site.run,

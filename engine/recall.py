@@ -1,0 +1,203 @@
+"""What the record says of a run that is taken up again: what is kept, what was cut off, what has been decided.
+
+In: a run's entries and its plan. Out: a `Recalled`. It looks at nothing but the record and performs nothing, so what a
+resume would do can be known, and tested, without doing it.
+
+What a step did stands for ever; that it failed stands until the run has ended: a failure for which the playbook has a remedy
+is remedied by whoever takes the run up, as it would have been without the crash, and one of a run that has ended is tried
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from engine import step
+from engine.journal import Entry
+from engine.plan import Plan
+from engine.site import Site
+from engine.step import Settled
+from modules.contract import Json
+
+#: host, step
+Place = tuple[str, str]
+
+
+@dataclass
+class Recalled:
+    """What a run has behind it.
+
+    `cut`: the intents without an outcome; `tried`: those of steps that were tried and failed; `again`: steps that ended well
+    and of which too little was recorded; `opened`: hosts whose gate to execution was; `failed`: (host, version) of the
+    candidates that failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle.
+    """
+
+    seen: int = 0
+    ended: dict[str, Json] = field(default_factory=dict)
+    lives: int = 0
+    asked: Entry | None = None
+    authorised: bool = False
+    cancel: dict[str, Json] | None = None
+    kept: dict[Place, Settled] = field(default_factory=dict)
+    items: dict[Place, dict[str, Settled]] = field(default_factory=dict)
+    cut: dict[Place, dict[str, Json]] = field(default_factory=dict)
+    tried: dict[Place, dict[str, Json]] = field(default_factory=dict)
+    again: set[Place] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+    opened: set[str] = field(default_factory=set)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    messages: list[Entry] = field(default_factory=list)
+    uncertain: dict[Place, dict[str, Json]] = field(default_factory=dict)
+
+
+def of(plan: Plan, entries: Iterable[Entry]) -> Recalled:
+    """Folds the entries of a run of `plan`."""
+    fold = _Fold(plan)
+    for entry in entries:
+        fold.add(entry)
+    return fold.result()
+
+
+def decide(site: Site, place: Place, intent: Mapping[str, Json], answer: str, who: str) -> None:
+    """Records what a person says of a step that is uncertain: it was `done`, or it is to be done `again`."""
+    host, name = place
+    one = site.plan.nodes[name.partition("[")[0]].step
+    if one is None:
+        raise AssertionError(name)
+    if answer == "done":
+        registered = {"changed": True, "outcome": "waived"}
+        why = f"{who} has looked and says that it was done"
+        waived = Settled("waived", why, change=step.intended(intent), registered=registered, started=site.now())
+        step.record(site, one, host, name, waived, None if "[" in name else one.register)
+    else:
+        text = f"{name} is to be done again"
+        site.journal.append(site.run, "note", {"text": text, "by": who, "decision": "again"}, host, name)
+
+
+class _Fold:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.found = plan, Recalled()
+        self.outcomes: dict[Place, Entry] = {}
+        self.intents: dict[Place, dict[str, Json]] = {}
+        self.undone: list[Place] = []  # by the playbook's own remedy, which is not through
+        self.by_hand = False
+        self.since = 0  # the entry with which the run last ended
+
+    def add(self, entry: Entry) -> None:
+        found, body, place = self.found, entry.body, (entry.host, entry.step)
+        found.seen = entry.seq
+        match entry.kind:
+            case "step.intent":
+                self.intents[place] = found.cut[place] = body
+                found.touched.add(entry.host)
+            case "step.outcome":
+                self._outcome(entry, place)
+            case "undo.intent" | "undo.outcome":
+                self._undone(entry, place)
+            case "undo.started":
+                self.by_hand = True
+            case "candidate.failed":
+                self._another(entry)
+            case "gate.opened":
+                found.opened.add(entry.host)
+            case "key.asked" if body["digest"] == self.plan.digest:
+                found.asked = entry
+            case "authority.settled" if body.get("of") != "undo":
+                found.authorised = found.authorised or body["decision"] in ("automatic", "approved")
+            case "cancel.asked":
+                found.cancel = body
+            case "note" if body.get("decision") == "again":
+                found.cut.pop(place, None)  # a person says that it was not done
+            case "message.queued" | "message.sent":
+                found.messages.append(entry)
+            case "run.ended":
+                found.ended, found.cancel, self.since = body, None, entry.seq
+                found.lives += 1
+                for one in self.undone:
+                    self._forget(one)
+                self.undone = []
+            case "run.resumed":
+                found.ended, self.by_hand = {}, False
+
+    def _outcome(self, entry: Entry, place: Place) -> None:
+        found, outcome = self.found, entry.body["outcome"]
+        self.outcomes[place] = entry
+        if outcome == "uncertain":
+            return
+        found.cut.pop(place, None)
+        if outcome in step.GOOD:
+            found.tried.pop(place, None)
+        elif place in self.intents:
+            found.tried[place] = self.intents[place]
+
+    def _undone(self, entry: Entry, place: Place) -> None:
+        """A step that is put back, or may be: the undo was cut off in it. It is not done any more."""
+        if entry.kind == "undo.outcome" and entry.body["outcome"] not in ("undone", "unchanged"):
+            return
+        if self.by_hand:
+            self._forget(place)
+        else:
+            self.undone.append(place)
+
+    def _forget(self, place: Place) -> None:
+        """Nothing is known of the step any more, as if it had never run. An item's loop goes with it."""
+        host, name = place
+        for known in (self.outcomes, self.intents, self.found.cut, self.found.tried):
+            known.pop(place, None)
+        self.outcomes.pop((host, name.partition("[")[0]), None)
+
+    def _another(self, entry: Entry) -> None:
+        """The host goes on with another candidate: its execution and verification begin anew."""
+        self.found.failed.append((entry.host, entry.body["version"]))
+        for known in (self.outcomes, self.intents, self.found.cut, self.found.tried):
+            for host, name in list(known):
+                if host == entry.host and name.partition("/")[0] in ("execution", "verification"):
+                    del known[host, name]
+
+    def result(self) -> Recalled:
+        for place, intent in self.found.cut.items():
+            if place in self.outcomes and self.outcomes[place].body["outcome"] == "uncertain":
+                self.found.uncertain[place] = intent
+        for (host, name), entry in self.outcomes.items():
+            if host:
+                self._keep(host, name, entry)
+        return self.found
+
+    def _keep(self, host: str, name: str, entry: Entry) -> None:
+        settled = step.restored(entry.body)
+        bare, _, item = name.partition("[")
+        node = self.plan.nodes.get(bare)
+        if node is None or node.step is None:
+            return
+        one = node.step
+        if item:
+            if settled.good:
+                self.found.items.setdefault((host, bare), {})[name] = settled
+        elif settled.good and one.no_log and one.register:
+            # Kept as a digest only, so it is read again. If it acted, it is looked at like one that was cut off.
+            self.found.again.add((host, bare))
+            if settled.outcome == "changed" and (host, bare) in self.intents:
+                self.found.cut[host, bare] = self.intents[host, bare]
+        elif settled.good or self._stands(host, bare, entry, settled):
+            self.found.kept[host, bare] = settled
+
+    def _stands(self, host: str, name: str, entry: Entry, settled: Settled) -> bool:
+        """Whether a failure is not to be tried again: it is tolerated, or its remedy comes next or has begun."""
+        book, node = self.plan.playbook, self.plan.nodes[name]
+        if node.step is None:
+            return False
+        if node.step.on_failure == "continue" and settled.outcome != "uncertain":
+            return True
+        rescued = {block for block, arm in node.around if arm == "block" and "rescue" in book.blocks[block].arms}
+        if any(
+            where == host and (inner := self.plan.nodes.get(other.partition("[")[0])) and rescued & _rescues(inner.around)
+            for where, other in self.outcomes
+        ):
+            return True
+        unverified = node.section == "verification" and book.on_unverified in ("undo", "next")
+        return entry.seq > self.since and bool(rescued or node.step.on_failure == "undo" or unverified)
+
+
+def _rescues(around: tuple[tuple[str, str], ...]) -> set[str]:
+    return {block for block, arm in around if arm == "rescue"}
