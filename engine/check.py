@@ -211,6 +211,7 @@ class _Checker:
         self.found.extend(special)
         shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
         if not shape.problems(step.params):
+            self._borrowed(step, entry.schema, step.params)
             return
         if _raw(step)[step.module] is None:
             place = step.place(step.module, key=True)
@@ -219,6 +220,23 @@ class _Checker:
             mistakes = source.validate(step.document, shape, (*step.keys, step.module), step.module)
             told = {one.place for one in special}
             self.found.extend(one for one in mistakes if one.place not in told)
+
+    def _borrowed(self, step: Step, schema: Mapping[str, Json], params: Mapping[str, Json]) -> None:
+        """Parameters of a registry module that are handed to this one (`last_good`: `of` names it, `with` holds them)."""
+        for name, prop in schema["properties"].items():
+            other = params.get(prop.get("x-params-of"))
+            if not isinstance(other, str) or template.templated(other):
+                continue
+            entry = self.catalog.get(other) if other in self.catalog.names() else None
+            if entry is None or not entry.has("history"):
+                known = [one for one in self.catalog.names() if _has(self.catalog, one, "history")]
+                summary = f"`{printable(other)}` keeps no history" if entry else f"no module `{printable(other)}`"
+                hint = did_you_mean(other, known, "modules that keep one: " + ", ".join(known))
+                self._say("LG040", summary, step.place(step.module, prop["x-params-of"]), hint)
+                continue
+            asked = {**entry.schema, "required": [key for key in entry.schema.get("required", ()) if key != "version"]}
+            shape = self.shapes.setdefault(f"with {other}", source.Shape(asked))
+            self.found.extend(source.validate(step.document, shape, (*step.keys, step.module, name), other))
 
     @staticmethod
     def _formats(step: Step, schema: Mapping[str, Json], params: Mapping[str, Json]) -> list[Diagnostic]:
@@ -442,6 +460,14 @@ def _var_circles(raw: Mapping[str, Json]) -> list[list[str]]:
         else:
             break
     return found
+
+
+def _has(catalog: Catalog, name: str, word: str) -> bool:
+    try:
+        entry = catalog.get(name)
+    except Exception:  # noqa: BLE001 (only a hint is being made; the module itself is reported where it is used)
+        return False
+    return entry is not None and entry.has(word)
 
 
 def _moves(catalog: Catalog, name: str, strategy: str) -> bool:

@@ -23,7 +23,11 @@ SCHEMA: dict[str, Json] = {
             "minLength": 1,
             "description": "The registry module that is asked for its history, like mlflow.alias.",
         },
-        "with": {"type": "object", "description": "That module's own parameters; its `version` may be left out."},
+        "with": {
+            "type": "object",
+            "x-params-of": "of",
+            "description": "That module's own parameters; its `version` may be left out.",
+        },
         "where": {
             "type": "string",
             "format": "expression",
@@ -50,7 +54,7 @@ SCHEMA: dict[str, Json] = {
         {"of": "directory.current", "with": {"path": "models/fraud"}},
         {
             "of": "mlflow.alias",
-            "with": {"url": "http://mlflow.example.org:5000", "model": "fraud", "alias": "champion"},
+            "with": {"server": "http://mlflow.example.org:5000", "model": "fraud", "alias": "champion"},
             "where": "candidate.tags.validation == 'passed'",
             "floor": "4",
             "max_age": "90d",
