@@ -446,12 +446,13 @@ class Run:
                 self.journal.append(self.id, "run.interrupted", {"why": "stopped by a person"})
             self.outbox.close(patience=1.0)
             return Exit.INTERRUPTED if self.stopping == "interrupted" else Exit.WAITING
+        undone = {}
         if self.stopping == "cancelled" and self.cancel_undo:
-            for walk in self.walks.values():
-                undo.host(self.site, walk.row)
+            undone = {walk.row.name: undo.host(self.site, walk.row) for walk in self.walks.values()}
+        left = ", ".join(f"{name} ({how})" for name, how in undone.items() if how in ("drifted", "failed"))
         outcome = self._outcome()
         code = EXITS[outcome]
-        body = {"outcome": outcome, "exit": int(code), "why": self._why(outcome)}
+        body = {"outcome": outcome, "exit": int(code), "why": f"not put back: {left}" if left else self._why(outcome)}
         self.outbox.event(outcome, *(("failed",) if outcome == "drifted" else ()), "ended", of=("run.ended", body))
         self.outbox.close()
         return code

@@ -234,7 +234,7 @@ def _settle(
     site.journal.append(
         site.run, "step.intent",
         {
-            "change": _kept(step, site.secrets.scrub(change.json())), "params": _kept(step, site.secrets.scrub(params)),
+            "change": _undoable(site, step, change), "params": _kept(step, site.secrets.scrub(params)),
             "attempt": attempt, "key": ctx.key, "module": step.module, "crash": entry.crash_class(params),
         },
         host, item_id,
@@ -390,7 +390,7 @@ def says(change: Change) -> str:
 
 
 def intended(intent: Mapping[str, Json]) -> Change | None:
-    """The change that an intent's entry tells of; None where `no_log` kept its digest only."""
+    """The change that an intent's entry tells of; None where only its digest was kept."""
     change = intent["change"]
     return Change.of(change) if "before" in change else None
 
@@ -408,6 +408,12 @@ def _kept(step: Step, value: Json) -> Json:
 def _told(site: Site, step: Step, why: str) -> str:
     """A reason as it may be shown and recorded: a module's words may repeat what `no_log` hides."""
     return "(not recorded: the step has `no_log`)" if step.no_log and why else str(site.secrets.scrub(why))
+
+
+def _undoable(site: Site, step: Step, change: Change) -> Json:
+    """A change as an intent keeps it. With a secret in it only the digest: an undo must not put `***` back."""
+    said = change.json()
+    return _kept(step, said) if site.secrets.scrub(said) == said else {"_digest": canon.digest(site.secrets.scrub(said))}
 
 
 def restored(body: Mapping[str, Json]) -> Settled:

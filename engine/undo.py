@@ -1,37 +1,55 @@
 """Undo: walk back what a run changed on a host, last change first, each time looking before putting anything back.
 
-In: the journal's intents. Out: `undo.intent` and `undo.outcome` entries. It puts back what the *first* intent of a step
-recorded, because after a crash the outcome may say that nothing was left to do; and it stops where the world no longer
-shows what this run left there, because then somebody else has changed it since.
+In: the journal's intents. Out: `undo.intent` and `undo.outcome` entries. It goes by what was *intended*, because after a
+crash the outcome may say that nothing was left to do: what was there before the first intent of a step comes back. It
+stops where the world shows what neither was there before nor was put there by this run: somebody else was there since.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from engine import step, template
 from engine.check import HostRow
 from engine.journal import Entry
 from engine.site import Site
-from engine.step import guarded
-from modules.contract import Change, Json, ModuleError, State, compared, diff
+from modules.contract import Change, Json, ModuleError, State, compared
+
+#: Outcomes after which a change needs no more undoing.
+DONE = ("undone", "unchanged", "none")
 
 
-def host(site: Site, row: HostRow) -> str:
-    """Undoes the run's changes on one host. Returns undone, nothing, drifted or failed; repeating it does no harm."""
+@dataclass(frozen=True)
+class Left:
+    """A change that the run made or began on a host, over all its tries. `change` None: only its digest was kept."""
+
+    host: str
+    step: str
+    module: str
+    change: Change | None
+    seq: int
+
+
+def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
+    """Undoes the run's changes on one host. Returns undone, nothing, drifted, failed or stopped (`halt` was set); repeating
+    it does no harm."""
     entries = [entry for entry in site.journal.entries(site.run) if entry.host == row.name]
-    result = "nothing"
+    halt, result = halt or threading.Event(), "nothing"
     registers = registered(entries)
-    for intent in pending(entries):
-        outcome = _one(site, row, intent, registers)
+    for left in pending(entries):
+        if halt.is_set():
+            return "stopped"
+        outcome = _one(site, row, left, registers, halt)
         if outcome in ("drifted", "failed"):
             return outcome
         result = "undone" if outcome in ("undone", "unchanged") else result
     return result
 
 
-def registered(entries: list[Entry]) -> dict[str, Json]:
+def registered(entries: Iterable[Entry]) -> dict[str, Json]:
     """What the run's steps had registered on this host."""
     found: dict[str, Json] = {}
     for entry in entries:
@@ -40,72 +58,76 @@ def registered(entries: list[Entry]) -> dict[str, Json]:
     return found
 
 
-def pending(entries: list[Entry]) -> list[Entry]:
-    """The first intent of every change that is not yet undone, newest first."""
-    first: dict[str, Entry] = {}
+def pending(entries: Iterable[Entry]) -> list[Left]:
+    """Every change of one host that is not yet undone, newest first. Evidence is not unmade."""
+    found: dict[str, Left] = {}
     for entry in entries:
-        if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):  # evidence is not unmade
-            first.setdefault(entry.step, entry)
-        elif entry.kind == "undo.outcome" and entry.body["outcome"] in ("undone", "unchanged", "none"):
-            first.pop(entry.step, None)
-    return sorted(first.values(), key=lambda entry: -entry.seq)
+        if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):
+            change, earlier = step.intended(entry.body), found.get(entry.step)
+            if earlier is not None:
+                found[entry.step] = replace(earlier, change=_joined(earlier.change, change))
+            else:
+                found[entry.step] = Left(entry.host, entry.step, entry.body["module"], change, entry.seq)
+        elif entry.kind == "undo.outcome" and entry.body["outcome"] in DONE:
+            found.pop(entry.step, None)
+    return sorted(found.values(), key=lambda left: -left.seq)
 
 
-def _one(site: Site, row: HostRow, intent: Entry, registers: Mapping[str, Json]) -> str:
-    bare, _, index = intent.step.partition("[")
-    node = site.plan.nodes[bare]
-    one = node.step
+def _joined(first: Change | None, later: Change | None) -> Change | None:
+    """Two intents of one step as one: from what was there before the first to what the later one left."""
+    if first is None or later is None:
+        return None
+    before = None if first.before is None else {**(later.before or {}), **first.before}
+    after = None if later.after is None else {**(first.after or {}), **later.after}
+    return Change(before, after)
+
+
+def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], halt: threading.Event) -> str:
+    bare, _, index = left.step.partition("[")
+    one = site.plan.nodes[bare].step
     if one is None:
         raise AssertionError(bare)
     entry = site.catalog.get(one.module)
     try:
-        more: dict[str, Json] = {}
-        names = site.names(one, row, registers, more)
+        names = site.names(one, row, registers, {})
         if index:
             items = one.loop if isinstance(one.loop, list) else template.render(one.loop, names)
-            names = site.names(one, row, registers, {"item": items[int(index[:-1])]})
+            raw = items[int(index[:-1])]
+            names = site.names(one, row, registers, {"item": template.render(raw, names) if items is one.loop else raw})
         params = site.params(one, names)
-    except (template.Fault, ModuleError) as error:
-        return _say(site, row, intent, one.module, "failed", error.message)
-    if not entry.can_undo(params):
-        return _say(site, row, intent, one.module, "none", "this step has no undo")
-    ctx = site.context(one, row, intent.step, names, time.monotonic() + one.timeout, 1)
-    try:
-        change = _change(intent)
-        now = guarded(lambda: entry.module.read(params, ctx))
+        if not entry.can_undo(params):
+            return _say(site, left, "none", "this step has no undo")
+        if left.change is None:
+            why = "what was there before was not recorded (`no_log`, or a secret), so it cannot be put back"
+            raise ModuleError(why, "put it back by hand")
+        ctx = site.context(one, row, left.step, names, time.monotonic() + one.timeout, 1)
+        ctx, change = replace(ctx, stop=halt), left.change
+        now = step.looked(entry, params, ctx)
         if _shows(now, change.before):
-            return _say(site, row, intent, one.module, "unchanged", "it is already as it was before")
-        if not (_shows(now, change.after) or _partly(now, change)):
-            found = diff(now, change.after)
-            return _say(
-                site,
-                row,
-                intent,
-                one.module,
-                "drifted",
-                f"somebody has changed it since: {step.says(found)} was expected to be in place",
-            )
-        site.journal.append(
-            site.run, "undo.intent", {"change": change.json(), "module": one.module, "key": ctx.key}, row.name, intent.step
-        )
-        guarded(lambda: entry.call("undo", params, change, ctx))
-        after = guarded(lambda: entry.module.read(params, ctx))
-    except ModuleError as error:
-        return _say(site, row, intent, one.module, "failed", error.message)
+            return _say(site, left, "unchanged", "it is already as it was before")
+        if foreign := _foreign(now, change):
+            return _say(site, left, "drifted", f"somebody has changed it since: {foreign}")
+        body = {"change": change.json(), "module": left.module, "key": ctx.key}
+        site.journal.append(site.run, "undo.intent", body, left.host, left.step)
+        step.guarded(lambda: entry.call("undo", params, change, ctx))
+        after = step.looked(entry, params, ctx)
+    except (template.Fault, ModuleError) as error:
+        return _say(site, left, "failed", str(site.secrets.scrub(error.message)))
     if not _shows(after, change.before):
-        return _say(
-            site, row, intent, one.module, "failed", "after the undo, the second reading does not show what was there before"
-        )
-    return _say(site, row, intent, one.module, "undone", "", Change(change.after, change.before))
+        return _say(site, left, "failed", "after the undo, the second reading does not show what was there before")
+    return _say(site, left, "undone", "", Change(change.after, change.before))
 
 
-def _change(intent: Entry) -> Change:
-    stored = intent.body["change"]
-    if "before" not in stored:
-        raise ModuleError(
-            "the step has `no_log`: what was there before was not recorded, so it cannot be put back", "put it back by hand"
-        )
-    return Change.of(stored)
+def _foreign(now: State | None, change: Change) -> str:
+    """What is there that this run cannot have left, in words: it did `change` wholly, or a part of it, as after a crash."""
+    if _shows(now, change.after) or (now is None and change.before is None):
+        return ""
+    seen, before, after = compared(now) or {}, change.before or {}, change.after or {}
+    if now is None or change.after is None:
+        return "it is gone" if now is None else "it is there again"
+    strange = [key for key in after if seen.get(key) not in (before.get(key), after[key])]
+    says = (f"{key} is {step.short(seen.get(key))}, not {step.short(after[key])} as this run left it" for key in strange)
+    return ", ".join(says)
 
 
 def _shows(now: State | None, wanted: State | None) -> bool:
@@ -116,15 +138,7 @@ def _shows(now: State | None, wanted: State | None) -> bool:
     return all(seen.get(key) == value for key, value in wanted.items())
 
 
-def _partly(now: State | None, change: Change) -> bool:
-    """Whether the change was made in part: each of its values is as it was before or as the run wanted it, and no other."""
-    seen = compared(now)
-    if seen is None or change.before is None or change.after is None:
-        return False
-    return all(seen.get(key) in (before, after) for key, before, after in change)
-
-
-def _say(site: Site, row: HostRow, intent: Entry, module: str, outcome: str, why: str, change: Change | None = None) -> str:
-    body = {"outcome": outcome, "why": why, "module": module, "change": change.json() if change else None}
-    site.journal.append(site.run, "undo.outcome", body, row.name, intent.step)
+def _say(site: Site, left: Left, outcome: str, why: str, change: Change | None = None) -> str:
+    body = {"outcome": outcome, "why": why, "module": left.module, "change": change.json() if change else None}
+    site.journal.append(site.run, "undo.outcome", body, left.host, left.step)
     return outcome

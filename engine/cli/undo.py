@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,6 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     engine undo RB-0007
     engine undo RB-0007 --no-wait
     """
-    import sys
-
     from engine import undo
     from engine.cli import opening, running
     from engine.cli.resume import reopened
@@ -40,19 +39,17 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     who = opening.requester(by)
     site = running.site(ready, store, run, base, who)
     site.started = entries[0].at
-    pending = {row.name: undo.pending([e for e in entries if e.host == row.name]) for row in ready.plan.hosts}
-    changes = [intent for found in pending.values() for intent in found]
+    changes = [one for row in ready.plan.hosts for one in undo.pending(e for e in entries if e.host == row.name)]
+    lasting = [one for one in changes if ready.plan.undo.get(one.step.partition("[")[0]) is False]
     if not changes:
-        store.unlock(run)
         click.echo(f"{run} has left nothing to put back.   next: engine report {run}", err=True)
         return Exit.DONE
-    click.echo("\n".join(f"  {e.host} {e.step}: back to {_before(e)}" for e in changes[:20]), err=True)
-    if (
-        not yes
-        and sys.stdin.isatty()
-        and not click.confirm(f"Put these {len(changes)} changes back?", default=False, err=True)
-    ):
-        store.unlock(run)
+    _shown(changes, lasting)
+    if len(lasting) == len(changes):
+        click.echo(f"{run} has changed nothing that could be put back.   next: engine report {run}", err=True)
+        return Exit.FAILED
+    question = f"Put these {len(changes) - len(lasting)} changes back?"
+    if not yes and sys.stdin.isatty() and not click.confirm(question, default=False, err=True):
         return Exit.INTERRUPTED
     with running.shown(store, False, None) as view:
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}")
@@ -63,8 +60,18 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     return running.finished(store, run, code)
 
 
-def _before(intent: Any) -> str:
-    before = intent.body["change"].get("before")
+def _shown(changes: list[Any], lasting: list[Any]) -> None:
+    """What is about to be put back, and what cannot be."""
+    lines = [f"  {one.host} {one.step}: back to {_before(one)}" for one in changes if one not in lasting]
+    more = [f"  and {len(lines) - 20} more"] if len(lines) > 20 else []
+    stays = [f"  {one.host} {one.step}: has no undo and stays as it is" for one in lasting]
+    click.echo("\n".join([*lines[:20], *more, *stays]), err=True)
+
+
+def _before(left: Any) -> str:
+    if left.change is None:
+        return "what was there, which was not recorded: put it back by hand"
+    before = left.change.before
     return "absent" if before is None else ", ".join(f"{key} {value}" for key, value in before.items())
 
 
@@ -114,17 +121,27 @@ def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
 
 
 def _undone(site: Any, who: str) -> Exit:
-    """Every host's changes, hosts side by side."""
+    """Every host's changes, hosts side by side. Ctrl-C stops after the change that is being put back."""
+    import threading
     from concurrent.futures import ThreadPoolExecutor
 
     from engine import undo
 
-    site.journal.append(site.run, "undo.started", {"by": who})
+    halt, begun = threading.Event(), site.journal.append(site.run, "undo.started", {"by": who})
     with ThreadPoolExecutor(max(1, min(64, len(site.plan.hosts)))) as pool:
-        results = list(pool.map(lambda row: undo.host(site, row), site.plan.hosts))
+        futures = [pool.submit(undo.host, site, row, halt) for row in site.plan.hosts]
+        try:
+            results = [future.result() for future in futures]
+        except KeyboardInterrupt:
+            halt.set()
+            click.echo(f"stopped. What is back stays so.   next: engine undo {site.run} goes on", err=True)
+            return Exit.INTERRUPTED
     outcome = next((word for word in ("drifted", "failed") if word in results), "undone")
     site.journal.append(site.run, "undo.ended", {"outcome": outcome})
     if outcome != "undone":
         return Exit.STALE if outcome == "drifted" else Exit.FAILED
-    site.journal.append(site.run, "run.ended", {"outcome": "undone", "exit": 0, "why": f"undone by {who}"})
+    entries = site.journal.entries(site.run, begun.seq)
+    stays = [f"{e.host} {e.step}" for e in entries if e.kind == "undo.outcome" and e.body["outcome"] == "none"]
+    why = f"undone by {who}" + (f"; without an undo, and as the run left them: {', '.join(stays)}" if stays else "")
+    site.journal.append(site.run, "run.ended", {"outcome": "undone", "exit": 0, "why": why})
     return Exit.DONE
