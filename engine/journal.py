@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from engine.diagnostics import Diagnostic, EngineError, Exit
 from modules.contract import Json
@@ -36,6 +36,7 @@ CREATE TABLE entries (
 CREATE INDEX started ON entries (run) WHERE seq = 1;
 CREATE TABLE locks (host TEXT PRIMARY KEY, run TEXT NOT NULL, purpose TEXT NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
 """
+_SELECT = "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ?"
 
 
 class JournalError(EngineError):
@@ -44,7 +45,7 @@ class JournalError(EngineError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One row. `at`: UTC, in seconds since 1970. `text`: the body as JSON, as it was hashed. `seq` 0: live only, not stored."""
+    """One row. `at`: UTC, in seconds since 1970. `text`: the body as JSON, as it was hashed. `seq` 0: live, not stored."""
 
     run: str
     seq: int
@@ -57,6 +58,7 @@ class Entry:
 
     @cached_property
     def body(self) -> dict[str, Json]:
+        """What the entry says."""
         found: dict[str, Json] = json.loads(self.text)
         return found
 
@@ -199,9 +201,14 @@ class Journal:
 
     def announce(self, run: str, kind: str, body: dict[str, Json], host: str = "", step: str = "") -> None:
         """Tells the listeners what is going on without recording it (a step has started, a question is open)."""
-        entry = Entry(run, 0, self._now(), kind, host, step, _dump(body))
-        for listener in self.listeners:
-            listener(entry)
+        self._tell(Entry(run, 0, self._now(), kind, host, step, _dump(body)))
+
+    def _tell(self, entry: Entry) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(entry)
+            except Exception:  # noqa: BLE001 (a reader that has gone away must not stop the run, nor its other readers)
+                self.listeners = [other for other in self.listeners if other is not listener]
 
     def _time(self) -> int:
         return int(self._now() * 1_000_000)
@@ -245,8 +252,7 @@ class Journal:
             return
         for ticket, entry in zip(batch, made, strict=True):
             ticket.entry = entry
-            for listener in self.listeners:
-                listener(entry)
+            self._tell(entry)
 
     def _failed(self) -> JournalError:
         return _error(
@@ -260,15 +266,24 @@ class Journal:
 
     def entries(self, run: str, after: int = 0) -> list[Entry]:
         """The run's entries with a number above `after`, in order."""
-        with self._writing:
-            rows = self._db.execute(
-                "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ? AND seq > ? ORDER BY seq",
-                (run, after),
-            ).fetchall()
+        rows = self._rows(
+            "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ? AND seq > ? ORDER BY seq",
+            run,
+            after,
+        )
         return [
             Entry(run, seq, at / 1e6, kind, host, step, text, digest)
             for run, seq, at, kind, host, step, text, digest in rows
         ]
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The answer of the database. What cannot be read any more is not written any more either. Raises JournalError."""
+        with self._writing:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                self._broken = self._broken or error
+                raise self._failed() from None
 
     def verified(self, run: str) -> list[Entry]:
         """The run's entries, after every hash of the chain was computed again. Raises JournalError where it breaks."""
@@ -277,30 +292,25 @@ class Journal:
         for number, e in enumerate(found, 1):
             before = _hash(before, e.run, e.seq, round(e.at * 1e6), e.kind, e.host, e.step, e.text)
             if e.seq != number or e.hash != before:
-                raise _error("LG073", f"the journal of {run} was changed: entry {number} does not follow from the one before it",
-                             "keep a copy of the store; this run cannot be continued")  # fmt: skip
+                why = f"the journal of {run} was changed: entry {number} does not follow from the one before it"
+                raise _error("LG073", why, "keep a copy of the store; this run cannot be continued")
         return found
 
     def runs(self) -> list[tuple[Entry, Entry]]:
         """Every run's first and last entry, oldest run first."""
-        with self._writing:
-            names = [row[0] for row in self._db.execute("SELECT run FROM entries WHERE seq = 1 ORDER BY run")]
+        names = [row[0] for row in self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY run")]
         found = []
         for name in names:
-            with self._writing:
-                rows = self._db.execute(
-                    "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ? AND seq IN"
-                    " (1, (SELECT MAX(seq) FROM entries WHERE run = ?)) ORDER BY seq", (name, name),
-                ).fetchall()  # fmt: skip
+            ends = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
+            rows = self._rows(f"{_SELECT} AND seq IN {ends} ORDER BY seq", name, name)
             ends = [Entry(r, s, at / 1e6, k, h, st, t, d) for r, s, at, k, h, st, t, d in rows]
             found.append((ends[0], ends[-1]))
         return found
 
     def latest(self) -> str | None:
         """The newest run's id."""
-        with self._writing:
-            row = self._db.execute("SELECT run FROM entries WHERE seq = 1 ORDER BY run DESC LIMIT 1").fetchone()
-        return row[0] if row else None
+        rows = self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY run DESC LIMIT 1")
+        return rows[0][0] if rows else None
 
     def files(self, run: str) -> Path:
         """The run's own folder: evidence, report, claim."""
@@ -375,8 +385,11 @@ class Journal:
     def unlock(self, run: str) -> None:
         """Gives the run's hosts and its claim back."""
         with self._writing:
-            if self._broken is None:
-                self._db.execute("DELETE FROM locks WHERE run = ?", (run,))
+            try:
+                if self._broken is None:
+                    self._db.execute("DELETE FROM locks WHERE run = ?", (run,))
+            except sqlite3.Error:
+                pass  # a lock whose run nobody runs any more is taken over
             claim = self._claims.pop(run, None)
             if claim:
                 claim.close()
@@ -398,7 +411,9 @@ def exists(folder: Path) -> bool:
 
 
 def _dump(body: dict[str, Json]) -> str:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # half a character, as a host may send it in JSON, is no text: nobody could write or show it
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _hash(before: str, *parts: object) -> str:
@@ -407,5 +422,5 @@ def _hash(before: str, *parts: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _error(code: str, summary: str, hint: str = "", exit: Exit = Exit.FAILED) -> JournalError:
-    return JournalError(Diagnostic(code, summary, hint=hint), exit)
+def _error(code: str, summary: str, hint: str = "", ends: Exit = Exit.FAILED) -> JournalError:
+    return JournalError(Diagnostic(code, summary, hint=hint), ends)
