@@ -301,8 +301,8 @@ class Journal:
         names = [row[0] for row in self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY run")]
         found = []
         for name in names:
-            ends = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
-            rows = self._rows(f"{_SELECT} AND seq IN {ends} ORDER BY seq", name, name)
+            both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
+            rows = self._rows(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)
             ends = [Entry(r, s, at / 1e6, k, h, st, t, d) for r, s, at, k, h, st, t, d in rows]
             found.append((ends[0], ends[-1]))
         return found
