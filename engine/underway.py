@@ -59,7 +59,7 @@ def _going(after: _Graph, left_out: set[str], seen: Mapping[str, Step], opened: 
     for name in reversed(list(after)):  # what something seen has waited for is over, whether or not it left an entry
         passed |= {*after[name]} if name in passed else set()
     over |= {name for name in passed if name not in seen}
-    stuck = {name for name, step in seen.items() if step.ended and step.bad}
+    stuck = {name for name, step in seen.items() if step.ended and step.bad and step.section != "trigger"}
     rescue = _rescue(after)
     for name, before in after.items():
         if name in over or name in seen or name == "execution" or not over.union(stuck).issuperset(before):
@@ -68,7 +68,7 @@ def _going(after: _Graph, left_out: set[str], seen: Mapping[str, Step], opened: 
         block, _, arm = name.rpartition(".")
         if arm in ("rescue", "always") or (arm == "end" and f"{block}.rescue" in after):
             over.add(name)
-        elif failed and not name.startswith("trigger/"):
+        elif failed:
             stuck.add(name)
         elif "/" not in name or block or name in left_out or (name in rescue and stuck.isdisjoint(after[rescue[name]])):
             over.add(name)

@@ -40,7 +40,7 @@ def command(
     engine candidates playbooks/fraud.yml -i inventories/production -h fraud-eu-01 -e to=1.3.2
     """
     from engine import look
-    from engine.cli import opening, running
+    from engine.cli import opening, running, showing
     from engine.journal import Journal
     from engine.layout import Options
 
@@ -64,7 +64,7 @@ def command(
         shown = [line for table in tables for line in [*_shown(table, style), ""]]
         again = f"engine plan {playbook} " + " ".join(f"-i {one}" for one in inventories)
         text = "\n".join([*shown, style.paint(f"next: {again.strip()}", "bold")])
-        click.echo(look.ascii_only(text) if style.ascii else text)
+        showing.result(text, style)
     return Exit.FAILED if any(table["failed"] for table in tables) else Exit.DONE
 
 

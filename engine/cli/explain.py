@@ -41,14 +41,13 @@ def command(variable: str, playbook: Path | None, inventories: tuple[str, ...], 
     engine explain alias playbooks/fraud.yml -h fraud-eu-01 -i inventories/production -e alias=challenger
     """
     from engine import inventory, look
-    from engine.cli import opening
-    from engine.cli.inventory import selected
+    from engine.cli import opening, showing
     from engine.diagnostics import Diagnostic, EngineError
 
     if not inventories:
         raise click.UsageError("No inventory is given. Name one: -i inventories/production")
     stock = inventory.load(list(inventories))
-    host = stock.hosts.get(name) or selected(stock, name, "--host")[0]
+    host = stock.hosts.get(name) or showing.selected(stock, name, "--host")[0]
     mistakes: list[Diagnostic] = []
     book = opening.read(playbook, opening.catalog(playbook), mistakes) if playbook else None
     if mistakes:
@@ -61,7 +60,7 @@ def command(variable: str, playbook: Path | None, inventories: tuple[str, ...], 
         lines += look.field("becomes", _becomes(host, book, extra, variable), style)
     again = " ".join(f"-i {one}" for one in inventories)
     text = "\n".join([*lines, style.paint(f"next: engine inventory {again} --host {host.name}", "bold")])
-    click.echo(look.ascii_only(text) if style.ascii else text)
+    showing.result(text, style)
     return Exit.DONE
 
 
@@ -78,7 +77,7 @@ def _values(stock: Inventory, host: Host, book: Playbook | None, extra: dict[str
 
 
 def _lines(variable: str, host: Host, found: Sequence[_Given], style: Style) -> list[str]:
-    from engine.cli.inventory import ending, shown
+    from engine.cli.showing import ending, value
     from engine.look import cut
 
     winner = next((one for one in found if not one.only), None)
@@ -87,7 +86,7 @@ def _lines(variable: str, host: Host, found: Sequence[_Given], style: Style) -> 
         word = "wins" if one is winner else "wins there" if one.only and found[0].where != "-e" else "beaten"
         sign = ("✔ " if word != "beaten" else "– ") if style.glyphs else ""
         tone = "good" if word != "beaten" else "quiet"
-        lines.append(style.paint(cut(f" {sign}{word:10}  {shown(variable, one.value)}", style.width), tone))
+        lines.append(style.paint(cut(f" {sign}{word:10}  {value(variable, one.value)}", style.width), tone))
         lines.append(style.paint(f"     {ending(one.where, style.width - 5)}", "quiet"))
     return lines
 
@@ -95,7 +94,7 @@ def _lines(variable: str, host: Host, found: Sequence[_Given], style: Style) -> 
 def _becomes(host: Host, book: Playbook | None, extra: dict[str, Any], variable: str) -> str:
     """The value with its templates filled in, as a step outside any loop would see it; secrets are not looked up."""
     from engine import template
-    from engine.cli.inventory import shown
+    from engine.cli import showing
     from modules.contract import Secret
 
     fixed = {
@@ -111,7 +110,7 @@ def _becomes(host: Host, book: Playbook | None, extra: dict[str, Any], variable:
         return f"nothing yet: {fault.message}. {fault.hint}".rstrip()
     except KeyError:
         return "nothing outside that step"
-    return shown(variable, value)
+    return showing.value(variable, value)
 
 
 def _unset(variable: str, host: Host, book: Playbook | None, style: Style) -> list[str]:

@@ -32,7 +32,7 @@ def command(playbook: Path, inventories: tuple[str, ...], given: tuple[str, ...]
     engine graph playbooks/fraud.yml --out fraud.svg
     """
     from engine import drawing, look, plan
-    from engine.cli import opening
+    from engine.cli import opening, showing
     from engine.diagnostics import Diagnostic
     from engine.layout import Options
 
@@ -62,8 +62,10 @@ def command(playbook: Path, inventories: tuple[str, ...], given: tuple[str, ...]
                 f"The picture cannot be written to {out}: {error.strerror}. Name another file with --out."
             ) from None
         click.echo(f"{out}: {form}, {len(text.encode())} bytes")
+    elif form == "text":
+        showing.result(text, style)
     else:
-        click.echo(look.ascii_only(text) if style.ascii and form == "text" else text, nl=False)
+        click.echo(text, nl=False)
     after = f"next: engine plan {playbook} " + (" ".join(f"-i {one}" for one in inventories) or "-i INVENTORY")
-    click.echo(style.paint(after, "bold"), err=form != "text" and not out)
+    click.echo(after, err=form != "text" and not out)
     return Exit.DONE

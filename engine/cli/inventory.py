@@ -30,6 +30,7 @@ def command(pattern: str, inventories: tuple[str, ...], host: str, graph: bool, 
     engine inventory -i inventories/production 'fraud:&canary' --list
     """
     from engine import inventory, look
+    from engine.cli import showing
     from engine.diagnostics import render
 
     if not inventories:
@@ -38,7 +39,7 @@ def command(pattern: str, inventories: tuple[str, ...], host: str, graph: bool, 
         raise click.UsageError("--host, --graph and --list do not go together.")
     stock = inventory.load(list(inventories))
     wanted = host or pattern
-    chosen = selected(stock, wanted, "--host" if host else "PATTERN")
+    chosen = showing.selected(stock, wanted, "--host" if host else "PATTERN")
     if listed:
         click.echo(json.dumps(_one(chosen[0]) if host else _listed(stock, chosen), indent=1, sort_keys=True))
         return Exit.DONE
@@ -53,19 +54,8 @@ def command(pattern: str, inventories: tuple[str, ...], host: str, graph: bool, 
     if stock.warnings:
         click.echo(render(stock.warnings), err=True)
     text = "\n".join([*lines, style.paint(f"next: {after or f'engine inventory {again} --host {chosen[0].name}'}", "bold")])
-    click.echo(look.ascii_only(text) if style.ascii else text)
+    showing.result(text, style)
     return Exit.DONE
-
-
-def selected(stock: Inventory, pattern: str, option: str) -> tuple[Host, ...]:
-    """The hosts that a pattern of the command line names. Raises EngineError (exit 2)."""
-    from engine import inventory
-    from engine.diagnostics import EngineError, Place
-
-    try:
-        return inventory.select(stock, pattern, Place(option, 1, 1, len(pattern), pattern))
-    except EngineError as error:
-        raise EngineError(error.diagnostics, Exit.USAGE) from None
 
 
 def _table(stock: Inventory, chosen: Sequence[Host], style: Style) -> list[str]:
@@ -84,31 +74,19 @@ def _table(stock: Inventory, chosen: Sequence[Host], style: Style) -> list[str]:
 
 def _variables(host: Host, style: Style) -> list[str]:
     """The host's variables with the place of each value; what looks like a secret is not shown."""
+    from engine.cli.showing import ending, value
     from engine.look import cells, cut, field, pad
 
     lines = [style.paint(cut(host.name, style.width), "bold"), *field("groups", ", ".join(host.groups) or "none", style)]
     widest = min(max([4, *map(len, host.vars)]), 24)
     for name in sorted(host.vars):
-        said, where = shown(name, host.vars[name]), str(host.origin[name])
+        said, where = value(name, host.vars[name]), str(host.origin[name])
         line = f" {pad(cut(name, widest), widest)}  {said}"
         if cells(line) + cells(where) + 3 <= style.width:
             lines.append(f"{pad(line, style.width - cells(where) - 1)} {style.paint(where, 'quiet')}")
         else:
             lines += [cut(line, style.width), style.paint(f"   {ending(where, style.width - 3)}", "quiet")]
     return lines
-
-
-def shown(name: str, value: Any) -> str:
-    """A variable's value for people: a template as it is written, a secret as ``***``."""
-    from engine import report, template, words
-
-    plain = isinstance(value, str) and template.templated(value)
-    return words.brief(report.redacted(value, "" if plain else name), 400)
-
-
-def ending(where: str, width: int) -> str:
-    """A place in at most `width` columns: of a path its end says more than its beginning."""
-    return where if len(where) <= width else "…" + where[len(where) - max(width - 1, 1) :]
 
 
 def _tree(stock: Inventory, hosts: set[str], group: str = "all", depth: int = 0) -> Iterator[str]:

@@ -32,7 +32,7 @@ def command(context: click.Context, /, limit: int, as_json: bool) -> int:
     engine runs --limit 100 --json
     """
     from engine import look
-    from engine.cli import running
+    from engine.cli import running, showing
 
     store = running.store(context, must_exist=True)
     ends = store.runs()
@@ -47,7 +47,7 @@ def command(context: click.Context, /, limit: int, as_json: bool) -> int:
         lines.append(f"and {len(ends) - len(rows)} older ones: --limit {len(ends)} shows them")
     after = f"engine status {rows[0]['run']}" if rows else "engine run PLAYBOOK -i INVENTORY"
     text = "\n".join([*lines, style.paint(f"next: {after}", "bold")])
-    click.echo(look.ascii_only(text) if style.ascii else text)
+    showing.result(text, style)
     return Exit.DONE
 
 

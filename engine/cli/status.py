@@ -91,6 +91,7 @@ def _told(store: Journal, run: str) -> tuple[Story, bool]:
 
 def _shown(store: Journal, run: str, as_json: bool) -> None:
     from engine import look, screen
+    from engine.cli import showing
 
     told, alive = _told(store, run)
     if as_json:
@@ -99,7 +100,7 @@ def _shown(store: Journal, run: str, as_json: bool) -> None:
     page = store.files(run) / "report.html"
     style = look.style(sys.stdout)
     text = screen.status(told, time.time(), style, alive, str(page) if page.is_file() else "")
-    click.echo(look.ascii_only(text) if style.ascii else text, nl=False)
+    showing.result(text, style)
 
 
 def _json(told: Story, alive: bool) -> dict[str, Any]:
@@ -182,10 +183,11 @@ def _replayed(store: Journal, run: str, speed: float) -> None:
 
 def _recap(store: Journal, told: Story) -> None:
     from engine import look, screen
+    from engine.cli import showing
 
     style, page = look.style(sys.stdout), store.files(told.run) / "report.html"
     text = screen.recap(told, style, str(page) if page.is_file() else "")
-    click.echo(look.ascii_only(text) if style.ascii else text, nl=False)
+    showing.result(text, style)
 
 
 def _raw(store: Journal, run: str, follow: bool) -> None:
