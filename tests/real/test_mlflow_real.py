@@ -417,15 +417,15 @@ def test_a_load_that_is_refused(scene: Scene, desk: Desk) -> None:
 
 def test_the_index_is_not_believed(scene: Scene, desk: Desk) -> None:
     """After a load that failed MLServer lists version 1 as ready and serves 2; the run asks for answers and is right."""
-    wanted = json.loads(scene.settings.read_text())
-    wanted["parameters"] = {"uri": "/nowhere", "version": "1"}
-    scene.settings.write_text(json.dumps(wanted))
-    assert 422 == scene.load()
+    by_hand = json.loads(scene.settings.read_text())
+    by_hand["parameters"] = {"uri": str(scene.folder / "store" / "1"), "version": "1"}
+    scene.settings.write_text(json.dumps(by_hand))
+    with moved_away(scene.folder / "store" / "1"):
+        assert 422 == scene.load()
     listed = call("POST", f"{scene.url}/v2/repository/index", {})[1]
     assert [("1", "READY", "2")] == [(entry["version"], entry["state"], scene.measure()[0]) for entry in listed]
     desk.run_with_keys(code=0)
     assert ("changed", "1") == (desk.outcomes()[LOAD], scene.measure()[0])
-    assert str(scene.folder / "store" / "1") == json.loads(scene.settings.read_text())["parameters"]["uri"]
 
 
 def test_a_server_that_says_yes_and_serves_the_old_version(scene: Scene, desk: Desk) -> None:
