@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from engine import canon, layout, playbook, source, template
+from engine import canon, layout, reader, source, template
 from engine import check as checks
 from engine.check import Catalog, HostRow
 from engine.diagnostics import Diagnostic, EngineError, Exit, printable
@@ -171,7 +171,7 @@ def check(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Op
 
 
 def load(document: Mapping[str, Json], catalog: Catalog) -> Plan:
-    """The plan that `Plan.document` stored. Raises EngineError when this engine or its modules would make another one of it."""
+    """The plan that `Plan.document` stored. Raises EngineError when this engine or its modules would make another of it."""
     if document.get("format") != FORMAT:
         raise EngineError(
             Diagnostic(
@@ -187,7 +187,7 @@ def load(document: Mapping[str, Json], catalog: Catalog) -> Plan:
         return source.parse(document["texts"][name], prefix + name)
 
     found: list[Diagnostic] = []
-    book = playbook.read(fetch, document["playbook"], lambda name: _known(catalog, name), found)
+    book = reader.read(fetch, document["playbook"], lambda name: _known(catalog, name), found)
     if book is None or found:
         raise EngineError(found)
     said = document["options"]

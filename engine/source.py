@@ -21,13 +21,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from engine import leak, refusal
+from engine import gate, leak, refusal
 from engine.diagnostics import Diagnostic, EngineError, Place, printable
 from modules.contract import FORMATS, Json
 
 Keys = tuple[str | int, ...]
 
-MAX_BYTES = 8 << 20
 MAX_DEPTH = 64
 MAX_NODES = 250_000
 MAX_SCALAR = 64 << 10
@@ -35,19 +34,11 @@ MAX_DIGITS = 18
 #: More mistakes than this are not collected: reading stops.
 MAX_MISTAKES = 1000
 
-# Line breaks that an editor does not show as such (a key can hide behind them), bidi and invisible characters.
-_FORBIDDEN = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
-)
-#: What has no name in Unicode, or one that helps nobody.
-_NAMES = {"\0": "NULL", "\x1b": "ESCAPE", "\r": "CARRIAGE RETURN", "\u0085": "NEXT LINE"}
 # YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _WORDS: dict[str, Json] = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_ALPHABETS = {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
@@ -100,7 +91,7 @@ def load(path: Path, shown: str | None = None) -> Document:
     name = shown if shown is not None else str(path)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)  # it may be a device without an end
+            content = file.read(gate.MAX_BYTES + 1)  # it may be a device without an end
     except OSError as error:
         reason = error.strerror or str(error)
         raise EngineError(
@@ -111,7 +102,7 @@ def load(path: Path, shown: str | None = None) -> Document:
 
 def parse(content: bytes | str, path: str) -> Document:
     """The document in `content`. Raises EngineError with one diagnostic for what stops reading, or all that do not."""
-    text = _gate(content, path)
+    text = gate.text_of(content, path)
     reader = _Reader(path, text)
     collecting = gc.isenabled()
     gc.disable()  # a large file makes hundreds of thousands of objects and no cycle: collecting doubles the time
@@ -125,10 +116,6 @@ def parse(content: bytes | str, path: str) -> Document:
     if reader.found:
         raise EngineError([_covered(d, reader.secrets) for d in reader.found])
     return Document(path, data, text, reader.marks)
-
-
-def _stop(code: str, summary: str, place: Place, hint: str = "", detail: str = "") -> EngineError:
-    return EngineError(Diagnostic(code, summary, place, detail, hint))
 
 
 def _covered(d: Diagnostic, secrets: dict[int, int]) -> Diagnostic:
@@ -152,52 +139,6 @@ def _written_down(what: str, place: Place) -> Diagnostic:
     return Diagnostic("LG027", f"{what} is written down here", place, detail, hint)
 
 
-def _look_alike(kind: str, text: str, place: Place) -> Diagnostic:
-    word = next(word for word in text.split() if not _one_script(word))
-    scripts = [_script(char) for char in word]
-    odd = min((char for char in word if _script(char) in _ALPHABETS), key=lambda char: scripts.count(_script(char)))
-    detail = f"`{odd}` is {unicodedata.name(odd)}: the word looks like another one, and is not equal to it."
-    summary = f"the {kind} `{printable(text)}` mixes two alphabets in a word"
-    return Diagnostic("LG004", summary, place, detail, "type the word anew")
-
-
-def _gate(content: bytes | str, path: str) -> str:
-    """Bytes -> text that has no hidden characters, or EngineError."""
-    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    if len(raw) > MAX_BYTES:
-        raise _stop(
-            "LG003", f"the file is larger than {MAX_BYTES >> 20} MiB", Place(path), "split it; steps can be imported"
-        )
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        what = "this is UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else f"not UTF-8: byte 0x{raw[error.start]:02x}"
-        raise _stop("LG002", what, Place(path, line), "save the file as UTF-8 without a byte order mark") from None
-    if raw[1:2] == b"\0" or raw[:1] == b"\0":
-        raise _stop("LG002", "this is UTF-16", Place(path), "save the file as UTF-8 without a byte order mark")
-    if text[:1] == "\ufeff":
-        raise _stop("LG004", "the file begins with a byte order mark", Place(path), "save it as UTF-8 without one")
-    if found := _FORBIDDEN.search(text):
-        before = text[: found.start()]
-        line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
-        place = Place(path, line + 1, column + 1, 1, text.split("\n")[line])
-        name = _NAMES.get(found[0]) or unicodedata.name(found[0], "a control character")
-        summary = f"a character that does not show: {name} (U+{ord(found[0]):04X})"
-        hint = "delete it"
-        if found[0] in "\r\u0085\u2028\u2029":
-            hint = "save the file with line ends of LF alone, not CRLF" if "\r\n" in text else "end lines with LF alone"
-        why = "It can hide a key or turn text around: then a reviewer sees something else than the engine."
-        raise _stop("LG004", summary, place, hint, why)
-    if not unicodedata.is_normalized("NFC", text):
-        line = next(i for i, part in enumerate(text.split("\n")) if not unicodedata.is_normalized("NFC", part))
-        raise _stop(
-            "LG004", "a character is written in its decomposed form", Place(path, line + 1, 1, 1, text.split("\n")[line]),
-            "save the file in Unicode form NFC: two spellings of one name would look the same",
-        )  # fmt: skip
-    return text
-
-
 class _Reader:
     """Walks the parser's events, builds plain data and the places, and collects what can be passed over."""
 
@@ -218,9 +159,9 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = self._at(mark.line, mark.column, 1) if mark else Place(self.path)
-            raise _stop("LG005", *self._unreadable(error.problem or error.context or "", place)) from None
+            raise gate.stop("LG005", *self._unreadable(error.problem or error.context or "", place)) from None
         except yaml.YAMLError as error:
-            raise _stop("LG005", f"not YAML: {printable(str(error))}", Place(self.path)) from None
+            raise gate.stop("LG005", f"not YAML: {printable(str(error))}", Place(self.path)) from None
 
     def _unreadable(self, problem: str, place: Place) -> tuple[str, Place, str]:
         """What libyaml could not read: said for people, where it is, what to do."""
@@ -248,13 +189,15 @@ class _Reader:
                 documents += 1
                 if documents > 1:
                     line = event.start_mark.line if event.start_mark else 0
-                    raise _stop(
+                    raise gate.stop(
                         "LG006", "a second document starts here", self._at(line, 0, 3), "one file holds one document"
                     )
             elif isinstance(event, yaml.NodeEvent):
                 data = self._node(event, events)
         if documents == 0 or data is None:
-            raise _stop("LG006", "the file is empty", Place(self.path), "engine init makes a first playbook to start from")
+            raise gate.stop(
+                "LG006", "the file is empty", Place(self.path), "engine init makes a first playbook to start from"
+            )
         return data
 
     def _node(self, first: Any, events: Iterator[Any]) -> Json:
@@ -294,7 +237,7 @@ class _Reader:
                     stack.append((value, at))
                     pending.append(None)
                     if len(stack) > MAX_DEPTH + 1:
-                        raise _stop(
+                        raise gate.stop(
                             "LG003",
                             f"nested deeper than {MAX_DEPTH} levels",
                             self._at(mark.line, mark.column, 1),
@@ -313,8 +256,8 @@ class _Reader:
         if place.text[start : start + 2] == "{{":
             end = place.text.find("}}", start) + 2
             place = self._at(mark.line, start, max(end - start, 2))
-            return _stop("LG007", "a template needs quotes around it", place, f'write "{place.text[start:end]}"')
-        return _stop("LG007", "a key must be a text", place, "write the key as plain text")
+            return gate.stop("LG007", "a template needs quotes around it", place, f'write "{place.text[start:end]}"')
+        return gate.stop("LG007", "a key must be a text", place, "write the key as plain text")
 
     def _refuse_features(self, event: Any) -> None:
         """Anchors, aliases, tags: each can make a reviewer read something else than what runs."""
@@ -323,10 +266,12 @@ class _Reader:
         if len(self.found) > MAX_MISTAKES:
             raise EngineError(())
         if self.nodes > MAX_NODES:
-            raise _stop("LG003", f"more than {MAX_NODES:,} values", self._at(mark.line, mark.column, 1), "split the file")
+            raise gate.stop(
+                "LG003", f"more than {MAX_NODES:,} values", self._at(mark.line, mark.column, 1), "split the file"
+            )
         if event.anchor is not None:
             what = "an alias (*)" if type(event).__name__ == "AliasEvent" else "an anchor (&)"
-            raise _stop(
+            raise gate.stop(
                 "LG008", f"{what} is not part of the language", self._at(mark.line, mark.column, len(event.anchor) + 1),
                 "write the value where it is used, or name it under `vars`",
             )  # fmt: skip
@@ -334,7 +279,7 @@ class _Reader:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             place = self._at(mark.line, mark.column, len(tag))
             hint = "remove it; a secret is written {{ secret('env:NAME') }}"
-            raise _stop("LG008", f"the tag {printable(tag)} is not part of the language", place, hint)
+            raise gate.stop("LG008", f"the tag {printable(tag)} is not part of the language", place, hint)
 
     def _key(self, event: Any, container: dict[str, Json], path: Keys) -> tuple[str, int, int]:
         mark, key = event.start_mark, event.value
@@ -356,10 +301,10 @@ class _Reader:
                     "LG009", f"the key `{printable(key)}` stands twice", place, hint="keep one of the two", context=context
                 )
             )
-        elif not _one_script(key):
-            self.found.append(_look_alike("key", key, place))
+        elif not gate.one_script(key):
+            self.found.append(gate.look_alike("key", key, place))
         if len(key) > MAX_SCALAR:
-            raise _stop("LG003", f"a key longer than {MAX_SCALAR >> 10} KiB", place, "write a shorter one")
+            raise gate.stop("LG003", f"a key longer than {MAX_SCALAR >> 10} KiB", place, "write a shorter one")
         if not event.implicit[0]:
             self._escaped(key, place)
         return key, mark.line << 32 | mark.column, length
@@ -386,14 +331,14 @@ class _Reader:
     def _scalar(self, event: Any, at: Keys) -> Json:
         text: str = event.value
         if len(text) > MAX_SCALAR:
-            raise _stop(
+            raise gate.stop(
                 "LG003",
                 f"a text longer than {MAX_SCALAR >> 10} KiB",
                 self._value(at),
                 "keep large data in a file of its own",
             )
-        if not text.isascii() and not _one_script(text):
-            self.found.append(_look_alike("text", text, self._value(at)))
+        if not text.isascii() and not gate.one_script(text):
+            self.found.append(gate.look_alike("text", text, self._value(at)))
         name = at[-1] if at and isinstance(at[-1], str) else ""
         if what := leak.kind(text, name):
             for line in range(event.start_mark.line, event.end_mark.line + 1):
@@ -421,7 +366,7 @@ class _Reader:
 
     def _escaped(self, text: str, place: Place) -> None:
         """What may not stand in the text may not be written as an escape either."""
-        if _FORBIDDEN.search(text):
+        if gate.FORBIDDEN.search(text):
             self.found.append(Diagnostic("LG004", "an escaped control or invisible character", place, hint="delete it"))
         elif not unicodedata.is_normalized("NFC", text):
             hint = "write the composed form: two spellings of one name would look the same"
@@ -452,15 +397,6 @@ def _resolve(text: str) -> Json:
     return None if text in _NULLS else text
 
 
-def _one_script(text: str) -> bool:
-    """Whether no word of the text mixes alphabets that have letters of the same looks. Prose may hold words of several."""
-    return text.isascii() or all(len({_script(c) for c in word} & _ALPHABETS) <= 1 for word in text.split())
-
-
-def _script(char: str) -> str:
-    return unicodedata.name(char, "?").partition(" ")[0] if char.isalpha() else ""
-
-
 def strict_json(text: str | bytes, path: str) -> Json:
     """JSON from outside: doubled keys, NaN and Infinity refused. Raises EngineError (LG011)."""
 
@@ -478,7 +414,9 @@ def strict_json(text: str | bytes, path: str) -> Json:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
-        raise _stop("LG011", f"not JSON: {printable(str(error))}", Place(path, line, getattr(error, "colno", 1))) from None
+        raise gate.stop(
+            "LG011", f"not JSON: {printable(str(error))}", Place(path, line, getattr(error, "colno", 1))
+        ) from None
 
 
 @cache

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine import authority, inventory, plan, playbook, source
+from engine import authority, inventory, plan, playbook, reader, source
 from engine.check import HostRow
 from engine.diagnostics import Diagnostic, EngineError, Place, printable
 from engine.inventory import Host, Inventory
@@ -47,7 +47,7 @@ def read(path: Path, modules: Catalog, found: list[Diagnostic]) -> Playbook | No
         except Exception:  # noqa: BLE001 (it is there; the plan says why it cannot be used)
             return True
 
-    return playbook.load(path, str(path), known, found)
+    return reader.load(path, str(path), known, found)
 
 
 def opened(path: Path, inventories: Sequence[str], options: Options | None = None, requester: str = "") -> Opened:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
-from engine.source import MAX_BYTES
+from engine.gate import MAX_BYTES
 
 MISTAKES = Path(__file__).parents[1] / "mistakes"
 HOSTILE = MISTAKES / "hostile"
