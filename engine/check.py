@@ -159,67 +159,60 @@ class _Checker:
         self.found.append(Diagnostic(code, summary, place, hint=hint, context=(other, label) if other else None))
 
     def _module(self, step: Step) -> None:
-        if step.module in self.absent:
-            self._say("LG040", f"no module `{step.module}`", step.place(step.module, key=True), self.absent[step.module])
-            return
-        try:
-            entry = self.catalog.get(step.module)
-        except Exception as error:  # noqa: BLE001 (a module of someone else: whatever it raises, it cannot be used)
-            hint = "repair the file, or take it out of modules/"
-            self._say("LG040", str(error), step.place(step.module, key=True), hint)
-            return
+        """The step against its module: whether it is there, may stand here, and takes these parameters."""
+        entry = self._entry(step)
         if entry is None:
-            names = self.catalog.names()
-            self.absent[step.module] = did_you_mean(step.module, names, "engine doc lists the modules")
-            self._module(step)
             return
         self.entries[step.module] = entry
         self.digests[step.module] = entry.digest
-        if entry.has("apply"):
-            self.undo[step.id] = isinstance(step.params, dict) and entry.can_undo(step.params)
+        place = step.place(step.module, key=True)
         allowed = getattr(entry.module, "SECTIONS", None)
         if allowed and step.section not in allowed:
-            self._say(
-                "LG041",
-                f"`{step.module}` belongs in {' or '.join(allowed)}, and this is {step.section}",
-                step.place(step.module, key=True),
-                f"move the step to {allowed[0]}",
-            )
+            summary = f"`{step.module}` belongs in {' or '.join(allowed)}, and this is {step.section}"
+            self._say("LG041", summary, place, f"move the step to {allowed[0]}")
         if not SECTIONS[step.section].changes and entry.has("apply"):
-            self._say(
-                "LG041",
-                f"`{step.module}` changes things; {step.section} only looks",
-                step.place(step.module, key=True),
-                "move it to execution",
-            )
-        if step.retries and entry.crash_class(step.params if isinstance(step.params, dict) else {}) == "D":
-            self._say(
-                "LG042",
-                f"`{step.module}` cannot be read back, so it is never tried twice",
-                step.place("retries"),
-                "remove `retries`" + (", or use `creates` or `unless`" if step.module == "command" else ""),
-            )
-        if isinstance(step.params, str) and template.templated(step.params):
-            self._say(
-                "LG015",
-                f"the parameters of {step.module} are a mapping",
-                step.place(step.module),
-                "write the parameters out",
-            )
-            return
+            summary = f"`{step.module}` changes things; {step.section} only looks"
+            self._say("LG041", summary, place, "move it to execution")
         special = self._formats(step, entry.schema, step.params) if isinstance(step.params, dict) else []
         self.found.extend(special)
         shape = self.shapes.setdefault(step.module, source.Shape(entry.schema))
-        if not shape.problems(step.params):
-            self._borrowed(step, entry.schema, step.params)
-            return
-        if _raw(step)[step.module] is None:
-            place = step.place(step.module, key=True)
+        if isinstance(step.params, str) and template.templated(step.params):
+            summary = f"the parameters of {step.module} should be a mapping"
+            self._say("LG015", summary, step.place(step.module), "write the parameters out")
+        elif not shape.problems(step.params):
+            self._taken(step, entry)
+        elif _raw(step)[step.module] is None:
             self._say("LG013", f"{step.module} needs parameters", place, f"engine doc {step.module} shows them")
         else:
             mistakes = source.validate(step.document, shape, (*step.keys, step.module), step.module)
             told = {one.place for one in special}
             self.found.extend(one for one in mistakes if one.place not in told)
+
+    def _entry(self, step: Step) -> Any:
+        """The step's module, or None where it is not there or cannot be used."""
+        place, hint = step.place(step.module, key=True), "repair the file, or take it out of modules/"
+        if step.module not in self.absent:
+            try:
+                entry = self.catalog.get(step.module)
+            except Exception as error:  # noqa: BLE001 (a module of someone else: whatever it raises, it cannot be used)
+                self._say("LG040", str(error), place, hint)
+                return None
+            if entry is not None:
+                return entry
+            names = self.catalog.names()
+            self.absent[step.module] = did_you_mean(step.module, names, "engine doc lists the modules")
+        self._say("LG040", f"no module `{step.module}`", place, self.absent[step.module])
+        return None
+
+    def _taken(self, step: Step, entry: Entry) -> None:
+        """What follows from parameters that the module takes: its undo, its crash class, what it hands on."""
+        if entry.has("apply"):
+            self.undo[step.id] = entry.can_undo(step.params)
+        if step.retries and entry.crash_class(step.params) == "D":
+            summary = f"`{step.module}` cannot be read back, so it is never tried twice"
+            hint = "remove `retries`" + (", or use `creates` or `unless`" if step.module == "command" else "")
+            self._say("LG042", summary, step.place("retries"), hint)
+        self._borrowed(step, entry.schema, step.params)
 
     def _borrowed(self, step: Step, schema: Mapping[str, Json], params: Mapping[str, Json]) -> None:
         """Parameters of a registry module that are handed to this one (`last_good`: `of` names it, `with` holds them)."""
