@@ -59,6 +59,19 @@ class Wishes:
     poll: Callable[[Mapping[str, Json]], None] | None = None
 
 
+def _branches(nodes: Iterable[Node]) -> int:
+    """At most so many steps of one host go on at once: the paths of which each takes up where another node was the last."""
+    ended: set[str] = set()
+    paths = 0
+    for node in nodes:
+        before = next((name for name in node.after if name not in ended), None)
+        if before is None:
+            paths += 1
+        else:
+            ended.add(before)
+    return paths
+
+
 class Run:
     """One execution of a plan, from its first entry or taken up again."""
 
@@ -85,9 +98,8 @@ class Run:
 
     def go(self) -> Exit:
         """Runs to an end, to a wait that is not to be waited for, or to a safe point. Raises JournalError."""
-        workers = [
-            threading.Thread(target=self._work, daemon=True) for _ in range(max(1, min(self.wishes.forks, len(self.walks))))
-        ]
+        most = len(self.walks) * _branches(self.plan.nodes.values())
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, min(self.wishes.forks, most)))]
         for thread in workers:
             thread.start()
         self.outbox.start()

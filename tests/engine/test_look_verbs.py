@@ -160,6 +160,22 @@ def test_a_follower_in_another_process_sees_the_run_to_its_end(
     assert "" == err
 
 
+def test_steps_of_one_host_that_wait_for_nothing_go_on_side_by_side(
+    folder: Path, door: Door, children: list[subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One step waits for the other's effect, which stands below it."""
+    steps = f"  - {{name: a, wait: {{port: {door.port}, every: 50ms}}}}\n"
+    steps += f"  - {{name: b, wait: {{port: {door.port}, every: 50ms}}, needs: []}}\n"
+    steps += "  - {name: c, file: {path: c.txt, content: x}, needs: []}\n"
+    (folder / "p.yml").write_text(f"name: n\nstrategy: configuration\nhosts: eu\nexecution:\n{steps}")
+    run = _start(children, "run", "p.yml", "-i", "inv")
+    _until(lambda: (folder / "c.txt").is_file())
+    found = json.loads(_said(capsys, "status", "--json"))
+    assert ["execution/a", "execution/b"] == sorted(one["step"] for one in found["steps"] if one["outcome"] == "running")
+    door.open()
+    assert 0 == run.wait(timeout=PATIENCE)
+
+
 def test_a_run_whose_process_was_killed_is_said_to_be_dead(
     folder: Path, door: Door, children: list[subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
