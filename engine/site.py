@@ -18,6 +18,7 @@ from engine.diagnostics import printable
 from engine.journal import Journal, ending
 from engine.plan import Plan
 from engine.playbook import Step
+from engine.secrets import Secrets
 from modules.contract import Change, Context, Json, ModuleError, Wire
 
 
@@ -55,7 +56,7 @@ class Site:
     _folders: dict[tuple[str, str], Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.secrets = template.Secrets(self.base)
+        self.secrets = Secrets(self.base)
 
     def fixed(self, row: HostRow | None, registers: Mapping[str, Json]) -> dict[str, Json]:
         """The names that are no variables: built-in ones, what is registered, -e."""

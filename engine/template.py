@@ -10,20 +10,19 @@ and never rendered again.
 
 from __future__ import annotations
 
-import json
-import os
-import threading
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from engine import values
 from engine.diagnostics import did_you_mean, printable
-from modules.contract import Json, Secret, reveal
+from engine.values import Fault as Fault
+from engine.values import shown as shown
+from modules.contract import Json
 
 MAX_TEXT = 4096
-MAX_RESULT = 1 << 20
 MAX_DEPTH = 100
 FILTERS = frozenset({
     "abs", "bool", "default", "first", "float", "int", "join", "last", "length", "lower", "max", "min", "replace",
@@ -51,85 +50,6 @@ _SUGGEST = {
 }
 
 
-class Fault(Exception):
-    """An expression that cannot be used: a sentence, the way out, and the name it is about, if any."""
-
-    def __init__(self, message: str, hint: str = "", name: str = "", code: str = "LG021") -> None:
-        super().__init__(message)
-        self.message, self.hint, self.name, self.code = message, hint, name, code
-
-
-class Secrets:
-    """Resolves `secret('env:NAME')`, `secret('file:PATH')` and installed providers, and scrubs what it has resolved.
-
-    One for each run: it remembers the values so that a sink can take them out of any text, however they got in.
-    """
-
-    def __init__(self, base: Path) -> None:
-        self._base = base
-        self._known: dict[str, Secret] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, source: str) -> Secret:
-        """The secret named by `source`. Raises Fault when it is not there."""
-        with self._lock:
-            if source not in self._known:
-                self._known[source] = Secret(self._fetch(source), source)
-            return self._known[source]
-
-    def _fetch(self, source: str) -> str:
-        kind, _, name = source.partition(":")
-        if kind == "env":
-            if name not in os.environ:
-                raise Fault(f"the secret {source} is not set", f"set the environment variable {name}", code="LG026")
-            return os.environ[name]
-        if kind == "file":
-            try:
-                return (self._base / name).read_text("utf-8").rstrip("\n")
-            except OSError as error:
-                raise Fault(
-                    f"the secret {source} cannot be read: {error.strerror}",
-                    "check the path and its permissions",
-                    code="LG026",
-                ) from None
-        from importlib.metadata import entry_points
-
-        for point in entry_points(group="lastgood.secrets", name=kind):
-            return str(point.load()(name))
-        raise Fault(
-            f"no provider for the secret `{printable(source)}`",
-            "write secret('env:NAME') or secret('file:PATH')",
-            code="LG026",
-        )
-
-    def scrub(self, value: Json) -> Json:
-        """`value` with every resolved secret replaced by ``***``, in keys and texts, at any depth."""
-        if isinstance(value, Secret):
-            return "***"
-        if not self._known:
-            return _plain(value)
-        return self._scrub(value, [s.reveal() for s in self._known.values() if len(s.reveal()) >= 4])
-
-    def _scrub(self, value: Json, texts: list[str]) -> Json:
-        if isinstance(value, Secret):
-            return "***"
-        if isinstance(value, str):
-            for text in texts:
-                value = value.replace(text, "***")
-            return value
-        if isinstance(value, dict):
-            return {self._scrub(k, texts): self._scrub(v, texts) for k, v in value.items()}
-        return [self._scrub(v, texts) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _plain(value: Json) -> Json:
-    if isinstance(value, Secret):
-        return "***"
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
 @lru_cache(maxsize=1)
 def _environment() -> Any:
     from jinja2 import StrictUndefined
@@ -147,9 +67,18 @@ def _environment() -> Any:
                 return obj[argument]
             return self.undefined(obj=obj, name=argument)
 
-    made = Environment(undefined=StrictUndefined, autoescape=False, cache_size=0)
+        intercepted_binops = frozenset("+")
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            values.small_enough(sum(len(side) for side in (left, right) if isinstance(side, (str, list))))
+            return super().call_binop(context, operator, left, right)
+
+    made = Environment(
+        undefined=StrictUndefined, autoescape=False, optimized=False, cache_size=0, keep_trailing_newline=True
+    )
     made.globals.clear()
-    made.filters["bool"] = lambda value: {"true": True, "false": False}.get(str(value).lower(), value)
+    made.filters = values.filters({name: made.filters[name] for name in FILTERS if name in made.filters})
+    made.tests = {name: made.tests[name] for name in TESTS}
     return made
 
 
@@ -174,13 +103,13 @@ class Part:
             result = _compiled(self.text)(given)
             if isinstance(result, Undefined):
                 str(result)  # raises with the library's own words about what is undefined
+            return values.plain(result)
         except Fault:
             raise
         except TemplateError as error:
             raise self._undefined(error, names) from None
-        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
             raise Fault(f"`{printable(self.text)}` cannot be computed: {printable(str(error))}") from None
-        return result
 
     def _undefined(self, error: Exception, names: Mapping[str, Json]) -> Fault:
         for name in sorted(self.names):
@@ -208,7 +137,7 @@ def expression(text: str) -> Part:
 
     if len(text) > MAX_TEXT:
         raise Fault(f"an expression of {len(text)} characters", f"at most {MAX_TEXT} are read")
-    if "{{" in text or "{%" in text:
+    if text.lstrip().startswith(("{{", "{%")):
         raise Fault("a bare expression stands here, without {{ }}", "write only what is between the braces")
     try:
         tree = _environment().parse("{{ " + text + " }}")
@@ -263,6 +192,10 @@ def _allow(
         )
     if kind in ("Name", "Getattr") and name.startswith("_"):
         raise Fault(f"`{name}`: names that begin with an underscore cannot be read", "use another name", name)
+    if kind == "Name" and name == "self":
+        raise Fault("`self` is not a name here: it would be the template itself", "use another name", name)
+    if kind == "Const" and isinstance(node.value, float) and not math.isfinite(node.value):
+        raise Fault("this number is too large", "write a number that a computer can hold")
     if kind == "Name":
         names.add(name)
     elif kind == "Getitem" and isinstance(getattr(node.arg, "value", None), str) and node.arg.value.startswith("_"):
@@ -357,12 +290,17 @@ def render(value: Json, names: Mapping[str, Json]) -> Json:
 
     A Fault carries no place: callers that have places render parameter by parameter.
     """
+    made = _rendered(value, names)
+    return made if made is value or isinstance(made, str) else values.plain(made)
+
+
+def _rendered(value: Json, names: Mapping[str, Json]) -> Json:
     if isinstance(value, str):
         return _text(value, names) if templated(value) else value
     if isinstance(value, dict):
-        return {key: render(inner, names) for key, inner in value.items()}
+        return {key: _rendered(inner, names) for key, inner in value.items()}
     if isinstance(value, list):
-        return [render(inner, names) for inner in value]
+        return [_rendered(inner, names) for inner in value]
     return value
 
 
@@ -370,17 +308,7 @@ def _text(text: str, names: Mapping[str, Json]) -> Json:
     pieces = _split(text)
     if len(pieces) == 1 and isinstance(pieces[0], Part):
         return pieces[0].value(names)
-    values = [piece if isinstance(piece, str) else piece.value(names) for piece in pieces]
-    secret = next((v for v in values if isinstance(v, Secret)), None)
-    joined = "".join(reveal(v) if isinstance(v, Secret) else shown(v) for v in values)
-    if len(joined) > MAX_RESULT:
-        raise Fault(f"the text would be {len(joined)} characters long", f"at most {MAX_RESULT} are made")
-    return joined if secret is None else Secret(joined, secret.source)
-
-
-def shown(value: Json) -> str:
-    """A value inside a text: the one conversion table (texts as they are, everything else as JSON)."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return values.joined(piece if isinstance(piece, str) else piece.value(names) for piece in pieces)
 
 
 def decide(text: str, names: Mapping[str, Json]) -> bool:
