@@ -93,7 +93,8 @@ def printable(text: str, limit: int = 80) -> str:
     """`text` from outside, safe to print: control, bidi and invisible characters escaped, cut at `limit` characters."""
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text
-    shown = "".join(c if c.isprintable() and not 0xE000 <= ord(c) <= 0xF8FF else f"\\u{ord(c):04x}" for c in text)
+    begins = text[: limit + 1]  # it may be megabytes long
+    shown = "".join(c if c.isprintable() and not 0xE000 <= ord(c) <= 0xF8FF else f"\\u{ord(c):04x}" for c in begins)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
