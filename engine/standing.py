@@ -45,7 +45,8 @@ def of(story: Story, alive: bool | None = None) -> Standing:
         return _waiting(story, gone=alive is False or story.interrupted)
     if alive is False or story.interrupted:
         return _interrupted(story)
-    going = words.some([step.key for step in story.steps.values() if step.outcome in ("running", "waiting")], 3)
+    running = dict.fromkeys(step.key for step in story.steps.values() if step.outcome in ("running", "waiting"))
+    going = words.some(running, 3)
     return Standing(
         "RUNNING",
         None,
