@@ -97,7 +97,8 @@ def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exi
         click.echo(f"the report could not be written: {error.strerror}. The record is whole: engine report {run}", err=True)
     recap = {"kind": "recap", "run": run, "exit": int(code), "outcome": told.outcome, "report": str(path) if path else None}
     try:
-        click.echo(screen.recap(told, looks.style(sys.stderr), str(path) if path else ""), err=True, nl=False)
+        look = looks.style(sys.stderr)
+        click.echo(screen.recap(told, look, str(path) if path else ""), err=True, nl=False, color=look.colour)
         if as_json:
             click.echo(json.dumps(recap))
     except OSError:
