@@ -413,7 +413,8 @@ def _told(site: Site, step: Step, why: str) -> str:
 def _undoable(site: Site, step: Step, change: Change) -> Json:
     """A change as an intent keeps it. With a secret in it only the digest: an undo must not put `***` back."""
     said = change.json()
-    return _kept(step, said) if site.secrets.scrub(said) == said else {"_digest": canon.digest(site.secrets.scrub(said))}
+    clean = site.secrets.scrub(said)
+    return _kept(step, said) if json.dumps(clean) == json.dumps(said) else {"_digest": canon.digest(clean)}
 
 
 def restored(body: Mapping[str, Json]) -> Settled:

@@ -1,0 +1,210 @@
+"""A stage: a playbook, an inventory and a small world on disk, and the engine run on them as a person would type it.
+
+`Stage(tmp, playbook)` makes the folder, `stage.run()`, `stage.resume()` and the like are whole command lines in this
+process; what was journaled and what was really done to the world are read back from where they lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import sshsig
+from engine.cli import main
+from engine.journal import Entry, Journal
+
+MODULES = Path(__file__).parent / "rehearsals" / "modules"
+PEOPLE = {"ana": "ml-oncall", "ben": "fraud-risk"}
+TWO_KEYS = {"mode": "two-key", "roles": ["ml-oncall", "fraud-risk"], "expires": "30m"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered: exit code, standard output, standard error."""
+
+    exit: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Both streams, line breaks and runs of blanks as one blank: what was said, however it was wrapped."""
+        return " ".join((self.out + self.err).split())
+
+
+class Stage:
+    """A playbook repository with a world. `playbook`: its text, or its sections as a mapping."""
+
+    def __init__(
+        self,
+        folder: Path,
+        playbook: str | Mapping[str, Any],
+        hosts: Sequence[str] = ("a",),
+        host_vars: Mapping[str, Mapping[str, Any]] | None = None,
+        **variables: Any,
+    ) -> None:
+        self.folder = folder
+        self.base, self.stock, self.state = folder / "playbooks", folder / "inventory", folder / "state"
+        self.playbook = self.base / "play.yml"
+        shutil.copytree(MODULES, self.base / "modules", ignore=shutil.ignore_patterns("__pycache__"))
+        self.stock.mkdir(parents=True)
+        self.write(playbook)
+        self.host_vars = {host: dict((host_vars or {}).get(host, {})) for host in hosts}
+        self.inventory({**variables})
+        (self.base / "world").mkdir()
+
+    def write(self, playbook: str | Mapping[str, Any]) -> None:
+        """Puts the playbook there (JSON is YAML)."""
+        if not isinstance(playbook, str):
+            playbook = json.dumps({"name": "A play", "strategy": "configuration", "hosts": "all", **playbook}, indent=1)
+        self.playbook.write_text(playbook)
+
+    def inventory(self, variables: Mapping[str, Any] | None = None) -> None:
+        """Writes the hosts with their variables, the roster and a destination that is a file."""
+        stock: dict[str, Any] = {"all": {"hosts": self.host_vars}}
+        if variables:
+            stock["all"]["vars"] = dict(variables)
+        (self.stock / "hosts.yml").write_text(json.dumps(stock))
+        if (self.folder / "ana.pub").exists():
+            roster = [
+                {"name": name, "roles": [role], "keys": [(self.folder / f"{name}.pub").read_text().strip()]}
+                for name, role in PEOPLE.items()
+            ]
+            (self.stock / "roster.yml").write_text(json.dumps({"people": roster}))
+        (self.stock / "destinations.yml").write_text(json.dumps({"desk": f"file:{self.folder}/messages"}))
+
+    def people(self) -> Stage:
+        """Gives the inventory a roster: ana (ml-oncall) and ben (fraud-risk), each with a key of their own."""
+        for name in PEOPLE:
+            sshsig.generate(self.folder / name, f"{name}@example.org")
+        self.inventory()
+        return self
+
+    # -- commands, as they are typed
+    def engine(self, *words: str) -> Said:
+        """One command line, in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main.run(["--state", str(self.state), *words])
+        return Said(code, out.getvalue(), err.getvalue())
+
+    def run(self, *words: str, what: Path | None = None) -> Said:
+        """`engine run` of the playbook (or of a saved plan), asked for by eve."""
+        given = [str(what)] if what else [str(self.playbook), "-i", str(self.stock)]
+        return self.engine("run", *given, "--as", "eve", *words)
+
+    def plan(self, *words: str) -> Said:
+        return self.engine("plan", str(self.playbook), "-i", str(self.stock), "--as", "eve", *words)
+
+    def resume(self, *words: str) -> Said:
+        return self.engine("resume", "-y", *words)
+
+    def undo(self, *words: str) -> Said:
+        return self.engine("undo", "-y", "--as", "eve", *words)
+
+    def approve(self, *people: str, run: str = "", confirm: str = "") -> Said:
+        """A key by each of these people."""
+        said = Said(0, "", "")
+        for name in people or tuple(PEOPLE):
+            run_id = run or self.latest
+            said = self.engine("approve", run_id, "--key", str(self.folder / name), "--confirm", confirm or run_id)
+            assert 0 == said.exit, said.err
+        return said
+
+    # -- what was written down
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Journal]:
+        """The journal, opened and closed."""
+        store = Journal(self.state)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @property
+    def latest(self) -> str:
+        """The newest run's id."""
+        with self.store() as store:
+            return store.latest() or ""
+
+    def entries(self, run: str = "", kind: str = "") -> list[Entry]:
+        """The run's entries (the newest run's), after its chain was verified."""
+        with self.store() as store:
+            found = store.verified(run or store.latest() or "")
+        return [entry for entry in found if not kind or entry.kind == kind]
+
+    def bodies(self, kind: str) -> list[dict[str, Any]]:
+        """The bodies of the newest run's entries of this kind."""
+        return [entry.body for entry in self.entries(kind=kind)]
+
+    def outcomes(self, host: str = "a") -> dict[str, str]:
+        """Step (without its section) -> how it ended last, on a host."""
+        return {
+            entry.step.partition("/")[2]: entry.body["outcome"]
+            for entry in self.entries(kind="step.outcome")
+            if entry.host == host
+        }
+
+    def last(self, step: str, host: str = "a") -> dict[str, Any]:
+        """The body of the last outcome of a step, named without its section."""
+        found = [e.body for e in self.entries(kind="step.outcome") if e.step.partition("/")[2] == step and e.host == host]
+        return found[-1]
+
+    @property
+    def ended(self) -> dict[str, Any]:
+        """The body of the last run.ended; empty when the run has not ended."""
+        found = self.bodies("run.ended")
+        return found[-1] if found else {}
+
+    # -- the world itself
+    def have(self, name: str, fields: Mapping[str, Any] | None, host: str = "a") -> None:
+        """Somebody makes the thing so, by hand (None: takes it away). Nobody counts this."""
+        path = self.base / "world" / host / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if fields is not None:
+            path.write_text(json.dumps(fields))
+
+    def thing(self, name: str, host: str = "a") -> Any:
+        """What the thing is now; None when it is absent."""
+        path = self.base / "world" / host / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def trouble(self, name: str, host: str = "a", **kinds: Any) -> None:
+        """What goes wrong with the thing from now on: `read=`, `apply=`, `undo=`; without any, nothing."""
+        self.have(f"{name}.trouble", kinds, host)
+
+    def effects(self, host: str = "") -> list[str]:
+        """What was changed in the world, in order, as the things themselves counted it: `a/weight {"x": 2}`."""
+        path = self.base / "world" / "effects"
+        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [
+            f"{e['host']}/{e['name']} {json.dumps(e['after'], sort_keys=True)}" for e in found if host in ("", e["host"])
+        ]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What arrived at the destination `desk`."""
+        path = self.folder / "messages"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def step(name: str, fields: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A step that sets a thing of the same name (`fields` None: absent); `thing=` adds parameters, the rest are keywords."""
+    params = {
+        "name": name,
+        **({"fields": dict(fields)} if fields is not None else {"absent": True}),
+        **more.pop("thing", {}),
+    }
+    return {"name": name, "id": name, "thing": params, **more}
+
+
+def look(name: str, wanted: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A step that observes a thing; its id is `see_NAME`."""
+    params = {"name": name, **({"is": dict(wanted)} if wanted is not None else {}), **more.pop("look", {})}
+    return {"name": f"See {name}", "id": f"see_{name}", "look": params, **more}
