@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
@@ -30,7 +31,8 @@ Keys = tuple[str | int, ...]
 MAX_DEPTH = 64
 MAX_NODES = 250_000
 MAX_SCALAR = 64 << 10
-MAX_DIGITS = 18
+#: A larger one is not the same in every program that reads JSON (RFC 8785, RFC 7493).
+MAX_INTEGER = 2**53 - 1
 #: More mistakes than this are not collected: reading stops.
 MAX_MISTAKES = 1000
 
@@ -349,7 +351,7 @@ class _Reader:
             self._escaped(text, self._value(at))
             return text
         value = _resolve(text)
-        if type(value) is int and len(text.lstrip("+-")) > MAX_DIGITS:
+        if type(value) is int and abs(value) > MAX_INTEGER:
             self.found.append(
                 Diagnostic(
                     "LG010", f"a number of {len(text)} digits", self._value(at), hint="quote it if it is a name or a version"
@@ -391,14 +393,14 @@ def _resolve(text: str) -> Json:
     if first.isdigit() or first in "+-.":
         if _INT.fullmatch(text):
             # 0644 would be 420 to one reader and 644 to another: it stays a text, and a number is wanted elsewhere.
-            return text if text.lstrip("+-")[:1] == "0" and len(text.lstrip("+-")) > 1 else int(text[: MAX_DIGITS + 2])
+            return text if text.lstrip("+-")[:1] == "0" and len(text.lstrip("+-")) > 1 else int(text[:20])
         if _FLOAT.fullmatch(text):
             return float(text)
     return None if text in _NULLS else text
 
 
 def strict_json(text: str | bytes, path: str) -> Json:
-    """JSON from outside: doubled keys, NaN and Infinity refused. Raises EngineError (LG011)."""
+    """JSON from outside. Raises EngineError (LG011), for doubled keys, half surrogates and numbers it does not hold too."""
 
     def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(items)
@@ -406,17 +408,23 @@ def strict_json(text: str | bytes, path: str) -> Json:
             raise ValueError("a key stands twice")
         return found
 
-    def constant(word: str) -> Json:
-        raise ValueError(f"{word} is not a number")
+    def number(word: str) -> Json:
+        value = int(word[:20]) if word.lstrip("-").isdigit() else float(word)
+        if not math.isfinite(value) or (type(value) is int and abs(value) > MAX_INTEGER):
+            raise ValueError(f"it cannot hold the number {word[:40]}")
+        return value
 
     try:
         text = text if isinstance(text, str) else text.decode()  # json itself lets half a surrogate pair pass
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        found = json.loads(text, object_pairs_hook=pairs, parse_constant=number, parse_int=number, parse_float=number)
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
+        if isinstance(error, UnicodeEncodeError):
+            error = ValueError("it cannot hold half a surrogate pair")
         line = getattr(error, "lineno", 1)
-        raise gate.stop(
-            "LG011", f"not JSON: {printable(str(error))}", Place(path, line, getattr(error, "colno", 1))
-        ) from None
+        place = Place(path, line, getattr(error, "colno", 1))
+        raise gate.stop("LG011", f"not JSON: {printable(str(error))}", place) from None
+    return found
 
 
 @cache

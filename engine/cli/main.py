@@ -98,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Runs one command line; returns its exit code. Prints every error as people should see it."""
     debug = "--debug" in argv
+    if any("\udc80" <= char <= "\udcff" for arg in argv for char in arg):
+        click.echo("Error: an argument is not UTF-8", err=True)
+        return Exit.USAGE
     try:
         result: Any = cli.main(argv, prog_name="engine", standalone_mode=False)
         return int(result) if isinstance(result, int) else Exit.DONE
