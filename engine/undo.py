@@ -24,13 +24,15 @@ DONE = ("undone", "unchanged", "none")
 
 @dataclass(frozen=True)
 class Left:
-    """A change that the run made or began on a host, over all its tries. `change` None: only its digest was kept."""
+    """A change that the run made or began on a host, over all its tries: `seq` and `last` are the first intent's number and
+    the last one's. `change` None: only its digest was kept."""
 
     host: str
     step: str
     module: str
     change: Change | None
     seq: int
+    last: int
 
 
 def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
@@ -38,11 +40,10 @@ def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
     it does no harm."""
     entries = [entry for entry in site.journal.entries(site.run) if entry.host == row.name]
     halt, result = halt or threading.Event(), "nothing"
-    registers = registered(entries)
     for left in pending(entries):
         if halt.is_set():
             return "stopped"
-        outcome = _one(site, row, left, registers, halt)
+        outcome = _one(site, row, left, registered(entry for entry in entries if entry.seq < left.last), halt)
         if outcome in ("drifted", "failed"):
             return outcome
         result = "undone" if outcome in ("undone", "unchanged") else result
@@ -50,7 +51,7 @@ def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
 
 
 def registered(entries: Iterable[Entry]) -> dict[str, Json]:
-    """What the run's steps had registered on this host."""
+    """What the run's steps had registered on this host by then."""
     found: dict[str, Json] = {}
     for entry in entries:
         if entry.kind == "step.outcome" and entry.body.get("register") and "[" not in entry.step:
@@ -65,9 +66,9 @@ def pending(entries: Iterable[Entry]) -> list[Left]:
         if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):
             change, earlier = step.intended(entry.body), found.get(entry.step)
             if earlier is not None:
-                found[entry.step] = replace(earlier, change=_joined(earlier.change, change))
+                found[entry.step] = replace(earlier, change=_joined(earlier.change, change), last=entry.seq)
             else:
-                found[entry.step] = Left(entry.host, entry.step, entry.body["module"], change, entry.seq)
+                found[entry.step] = Left(entry.host, entry.step, entry.body["module"], change, entry.seq, entry.seq)
         elif entry.kind == "undo.outcome" and entry.body["outcome"] in DONE:
             found.pop(entry.step, None)
     return sorted(found.values(), key=lambda left: -left.seq)

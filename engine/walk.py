@@ -152,7 +152,9 @@ def verdict(results: Collection[str]) -> str:
     budget allows lets the others go on, and is a failure all the same."""
     if "drifted" in results:
         return "drifted"
-    if "failed" in results or "" in results or ("undone" in results and len(results) > 1):
+    if "failed" in results or ("undone" in results and len(results) > 1):
+        return "failed"
+    if "held" not in results and "" in results:
         return "failed"
     for word in ("held", "undone", "recovered", "succeeded"):
         if word in results:
