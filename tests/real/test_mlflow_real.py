@@ -75,12 +75,12 @@ class Scene:
         self.settings = folder / "serving" / MODEL / "model-settings.json"
 
     def __enter__(self) -> Scene:
+        self.metric.__enter__()
         self.settings.parent.mkdir(parents=True)
         http, grpc, metrics = self.ports
         settings = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "metrics_port": metrics}
         settings |= {"parallel_workers": 0, "load_models_at_startup": False}
         (self.folder / "serving" / "settings.json").write_text(json.dumps(settings))
-        self.metric.__enter__()
         self.mlflow.start()
         self.mlserver.start()
         train = [sys.executable, str(Path(__file__).with_name("train_mlflow.py")), self.mlflow_url, MODEL, str(self.folder)]
@@ -207,7 +207,10 @@ class Desk:
     def engine(self, *words: str, code: int = 0) -> str:
         """What `engine …` says; it must end with `code`."""
         process = self.begin(*words)
-        said = process.communicate(timeout=300)[0]
+        try:
+            said = process.communicate(timeout=300)[0]
+        finally:
+            process.kill()
         assert code == process.returncode, said
         return said
 
