@@ -56,6 +56,7 @@ def reject(context: click.Context, run: str | None, keys: tuple[Path, ...], beca
 
     \b
     engine reject RB-0007 --because "v46 is worse"
+    engine reject
     """
     return _answer(context, run, "reject", keys, because, "", person)
 
