@@ -42,7 +42,7 @@ WORDS = {
     "post_tasks": "write `verification:`",
     "pre_tasks": "write `forensics:`",
     "remote_user": "leave it out: modules speak to services, not to shells",
-    "roles": "write `- import: FILE` in a section",
+    "roles": "people's roles stand under `authority:`; steps of another file come by `- import: FILE`",
     "tasks": "write `execution:`",
     "vars_files": "put variables into group_vars/ beside the inventory, or give -e @FILE",
     "with_dict": "write `loop:`",
