@@ -1,2 +1,5 @@
 """A module that cannot be imported."""
+
 import no_such_package
+
+SCHEMA = no_such_package.SCHEMA
