@@ -1,4 +1,5 @@
 """A module with an open schema."""
+
 SCHEMA = {"type": "object"}
 
 
