@@ -41,6 +41,10 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     site.started = entries[0].at
     changes = [one for row in ready.plan.hosts for one in undo.pending(e for e in entries if e.host == row.name)]
     lasting = [one for one in changes if ready.plan.undo.get(one.step.partition("[")[0]) is False]
+    last = next((e.kind for e in reversed(entries) if e.kind in ("run.ended", "run.resumed", "undo.started")), "")
+    if not changes and last == "undo.started":  # cut off after the last change, before the end was written
+        _told(site, who)
+        return running.finished(store, run, Exit.DONE)
     if not changes:
         click.echo(f"{run} has left nothing to put back.   next: engine report {run}", err=True)
         return Exit.DONE
@@ -127,7 +131,8 @@ def _undone(site: Any, who: str) -> Exit:
 
     from engine import undo
 
-    halt, begun = threading.Event(), site.journal.append(site.run, "undo.started", {"by": who})
+    site.journal.append(site.run, "undo.started", {"by": who})
+    halt = threading.Event()
     with ThreadPoolExecutor(max(1, min(64, len(site.plan.hosts)))) as pool:
         futures = [pool.submit(undo.host, site, row, halt) for row in site.plan.hosts]
         try:
@@ -136,12 +141,18 @@ def _undone(site: Any, who: str) -> Exit:
             halt.set()
             click.echo(f"stopped. What is back stays so.   next: engine undo {site.run} goes on", err=True)
             return Exit.INTERRUPTED
-    outcome = next((word for word in ("drifted", "failed") if word in results), "undone")
-    site.journal.append(site.run, "undo.ended", {"outcome": outcome})
-    if outcome != "undone":
+    outcome = next((word for word in ("drifted", "failed") if word in results), "")
+    if outcome:
+        site.journal.append(site.run, "undo.ended", {"outcome": outcome})
         return Exit.STALE if outcome == "drifted" else Exit.FAILED
-    entries = site.journal.entries(site.run, begun.seq)
+    _told(site, who)
+    return Exit.DONE
+
+
+def _told(site: Any, who: str) -> None:
+    """Records that everything is back, and what had no undo."""
+    entries = site.journal.entries(site.run)
     stays = [f"{e.host} {e.step}" for e in entries if e.kind == "undo.outcome" and e.body["outcome"] == "none"]
     why = f"undone by {who}" + (f"; without an undo, and as the run left them: {', '.join(stays)}" if stays else "")
-    site.journal.append(site.run, "run.ended", {"outcome": "undone", "exit": 0, "why": why})
-    return Exit.DONE
+    ended = {"outcome": "undone", "exit": 0, "why": why}
+    site.journal.append_all(site.run, [("undo.ended", {"outcome": "undone"}, "", ""), ("run.ended", ended, "", "")])
