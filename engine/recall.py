@@ -79,18 +79,23 @@ class _Fold:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.found = plan, Recalled()
         self.outcomes: dict[Place, Entry] = {}
-        self.intents: dict[Place, dict[str, Json]] = {}
+        # Entries, not bodies: nearly all are settled by an outcome, and reading them would be half the time of a resume.
+        self.intents: dict[Place, Entry] = {}
+        self.cut: dict[Place, Entry] = {}
+        self.tried: dict[Place, Entry] = {}
         self.undone: list[Place] = []  # by the playbook's own remedy, which is not through
         self.by_hand = False
         self.since = 0  # the entry with which the run last ended
 
     def add(self, entry: Entry) -> None:
-        found, body, place = self.found, entry.body, (entry.host, entry.step)
+        found, place = self.found, (entry.host, entry.step)
         found.seen = entry.seq
+        if entry.kind == "step.intent":
+            self.intents[place] = self.cut[place] = entry
+            found.touched.add(entry.host)
+            return
+        body = entry.body
         match entry.kind:
-            case "step.intent":
-                self.intents[place] = found.cut[place] = body
-                found.touched.add(entry.host)
             case "step.outcome":
                 self._outcome(entry, place)
             case "undo.intent" | "undo.outcome":
@@ -108,7 +113,7 @@ class _Fold:
             case "cancel.asked":
                 found.cancel = body
             case "note" if body.get("decision") == "again":
-                found.cut.pop(place, None)  # a person says that it was not done
+                self.cut.pop(place, None)  # a person says that it was not done
             case "message.queued" | "message.sent":
                 found.messages.append(entry)
             case "run.ended":
@@ -121,15 +126,15 @@ class _Fold:
                 found.ended, self.by_hand = {}, False
 
     def _outcome(self, entry: Entry, place: Place) -> None:
-        found, outcome = self.found, entry.body["outcome"]
+        outcome = entry.body["outcome"]
         self.outcomes[place] = entry
         if outcome == "uncertain":
             return
-        found.cut.pop(place, None)
+        self.cut.pop(place, None)
         if outcome in step.GOOD:
-            found.tried.pop(place, None)
+            self.tried.pop(place, None)
         elif place in self.intents:
-            found.tried[place] = self.intents[place]
+            self.tried[place] = self.intents[place]
 
     def _undone(self, entry: Entry, place: Place) -> None:
         """A step that is put back, or may be: the undo was cut off in it. It is not done any more."""
@@ -143,19 +148,21 @@ class _Fold:
     def _forget(self, place: Place) -> None:
         """Nothing is known of the step any more, as if it had never run. An item's loop goes with it."""
         host, name = place
-        for known in (self.outcomes, self.intents, self.found.cut, self.found.tried):
+        for known in (self.outcomes, self.intents, self.cut, self.tried):
             known.pop(place, None)
         self.outcomes.pop((host, name.partition("[")[0]), None)
 
     def _another(self, entry: Entry) -> None:
         """The host goes on with another candidate: its execution and verification begin anew."""
         self.found.failed.append((entry.host, entry.body["version"]))
-        for known in (self.outcomes, self.intents, self.found.cut, self.found.tried):
+        for known in (self.outcomes, self.intents, self.cut, self.tried):
             for host, name in list(known):
                 if host == entry.host and name.partition("/")[0] in ("execution", "verification"):
                     del known[host, name]
 
     def result(self) -> Recalled:
+        self.found.cut = {place: intent.body for place, intent in self.cut.items()}
+        self.found.tried = {place: intent.body for place, intent in self.tried.items()}
         for place, intent in self.found.cut.items():
             if place in self.outcomes and self.outcomes[place].body["outcome"] == "uncertain":
                 self.found.uncertain[place] = intent
@@ -178,7 +185,7 @@ class _Fold:
             # Kept as a digest only, so it is read again. If it acted, it is looked at like one that was cut off.
             self.found.again.add((host, bare))
             if settled.outcome == "changed" and (host, bare) in self.intents:
-                self.found.cut[host, bare] = self.intents[host, bare]
+                self.found.cut[host, bare] = self.intents[host, bare].body
         elif settled.good or self._stands(host, bare, entry, settled):
             self.found.kept[host, bare] = settled
 

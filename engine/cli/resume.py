@@ -33,9 +33,12 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     engine resume RB-0007
     engine resume
     """
+    import gc
+
     from engine import journal, runner
     from engine.cli import opening, running
 
+    gc.disable()  # a long record makes hundreds of thousands of objects and no circle: collecting would be most of the time
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     store.claim(run)
@@ -62,6 +65,8 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         )
         one = runner.Run(site, hopes)
         counts = one.restore(entries)
+        gc.freeze()
+        gc.enable()
         if last and last.body["outcome"] in runner.ENDED:
             view.write(f"{run} has ended: {last.body['outcome']}. Its last messages were still on their way")
             one.deliver()
@@ -94,6 +99,8 @@ def _decided(site: Any, entries: list[Any], done: tuple[str, ...], again: tuple[
     """What only a person can know of steps that are uncertain, put into the record. Returns the entries with it."""
     from engine import recall
 
+    if not (done or again) and not any('"outcome":"uncertain"' in entry.text for entry in entries):
+        return entries
     uncertain = recall.of(site.plan, entries).uncertain
     for words, word in ((done, "done"), (again, "again")):
         for name in words:
@@ -108,7 +115,7 @@ def _decided(site: Any, entries: list[Any], done: tuple[str, ...], again: tuple[
         answer = click.prompt(question, type=click.Choice(["done", "again", "later"]), default="later", err=True)
         if answer != "later":
             recall.decide(site, (host, name), intent, answer, who)
-    return list(site.journal.entries(site.run))
+    return [*entries, *site.journal.entries(site.run, entries[-1].seq)]
 
 
 def _names(host: str, step: str) -> tuple[str, ...]:
