@@ -416,10 +416,11 @@ def _dump(body: dict[str, Json]) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _hash(before: str, *parts: object) -> str:
+def _hash(before: str, run: str, seq: int, at: int, kind: str, host: str, step: str, text: str) -> str:
     """sha256 over the previous hash and this entry's fields, each with its length, so that no two entries read alike."""
-    text = "".join(f"{len(part)}:{part}" for part in (before, *map(str, parts)))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    when = f"{len(str(seq))}:{seq}{len(str(at))}:{at}"
+    whole = f"{len(before)}:{before}{len(run)}:{run}{when}{len(kind)}:{kind}{len(host)}:{host}{len(step)}:{step}{len(text)}:{text}"
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _error(code: str, summary: str, hint: str = "", ends: Exit = Exit.FAILED) -> JournalError:
