@@ -419,7 +419,8 @@ def _dump(body: dict[str, Json]) -> str:
 def _hash(before: str, run: str, seq: int, at: int, kind: str, host: str, step: str, text: str) -> str:
     """sha256 over the previous hash and this entry's fields, each with its length, so that no two entries read alike."""
     when = f"{len(str(seq))}:{seq}{len(str(at))}:{at}"
-    whole = f"{len(before)}:{before}{len(run)}:{run}{when}{len(kind)}:{kind}{len(host)}:{host}{len(step)}:{step}{len(text)}:{text}"
+    where = f"{len(kind)}:{kind}{len(host)}:{host}{len(step)}:{step}"
+    whole = f"{len(before)}:{before}{len(run)}:{run}{when}{where}{len(text)}:{text}"
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 

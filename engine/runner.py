@@ -10,6 +10,7 @@ ready, so a chain costs no hand-over between threads; what else became ready goe
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
