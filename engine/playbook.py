@@ -45,6 +45,8 @@ DEFAULT_TIMEOUT, DEFAULT_DELAY, LONGEST = 300.0, 5.0, 7 * 86400.0
 DEFAULT_EXPIRY, LONGEST_EXPIRY = 3600.0, 8 * 3600.0
 #: After so many mistakes nobody reads on, and neither does the engine.
 ENOUGH = 200
+#: Steps and imports that one playbook may have, imports of imports counted.
+MOST_STEPS, MOST_IMPORTS = 20_000, 1_000
 #: The events at which a message is sent that does not say.
 DEFAULT_ON = ("succeeded", "failed")
 #: Names that are the engine's own and cannot be registered or set.

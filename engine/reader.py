@@ -23,6 +23,8 @@ from engine.playbook import (
     ENOUGH,
     LONGEST,
     LONGEST_EXPIRY,
+    MOST_IMPORTS,
+    MOST_STEPS,
     SECTIONS,
     Authority,
     Block,
@@ -120,8 +122,11 @@ class _Reader:
         self.steps: list[Step] = []
         self.blocks: dict[str, Block] = {}
         self.ids: dict[str, Place] = {}
+        self.prefixes: dict[str, str] = {}
         self.partial = False
         self.folded: dict[str, str] = {}
+        self.imported = 0
+        self.stopped = False
 
     def playbook(self) -> Playbook:
         data = self.document.data
@@ -141,7 +146,7 @@ class _Reader:
             hosts=_word(data.get("hosts")),
             document=self.document,
             documents=self.documents,
-            steps=tuple(self.steps),
+            steps=tuple(self._needing(step) for step in self.steps),
             blocks=self.blocks,
             vars=self._vars(self.document, ("vars",), data.get("vars")),
             authority=self._authority(data.get("authority")),
@@ -157,6 +162,13 @@ class _Reader:
             owner=_word(data.get("owner")),
             partial=self.partial,
         )
+
+    def _needing(self, step: Step) -> Step:
+        """An imported step's `needs` are those of its own import, where it has them."""
+        prefix = self.prefixes.get(step.id)
+        if not (prefix and step.needs):
+            return step
+        return replace(step, needs=tuple(prefix + name if prefix + name in self.ids else name for name in step.needs))
 
     def _lists(self, section: str, value: Json) -> Iterator[tuple[Keys, list[Json]]]:
         """The lists of steps in a section: the section itself, or the lists that it holds under a name."""
@@ -219,7 +231,7 @@ class _Reader:
     def _entries(self, section: str, document: Document, at: Keys, entries: list[Json], around: _Around) -> None:
         for index, entry in enumerate(entries):
             here = (*at, index)
-            if len(self.found) >= ENOUGH:
+            if len(self.found) >= ENOUGH or self._too_many(document.place(here)):
                 self.partial = True
                 return
             if not isinstance(entry, dict):
@@ -236,6 +248,16 @@ class _Reader:
                 self.found.append(Diagnostic("LG013", f"`{arm}` needs `block` beside it", place, hint=hint))
             else:
                 self._step(section, document, here, entry, around)
+
+    def _too_many(self, place: Place) -> bool:
+        """Files that import each other twice make more steps than anybody wrote: told once."""
+        if len(self.steps) < MOST_STEPS and self.imported < MOST_IMPORTS:
+            return False
+        if not self.stopped:
+            self.stopped = True
+            what = f"more than {MOST_STEPS:,} steps or {MOST_IMPORTS:,} imports"
+            self.found.append(Diagnostic("LG003", what, place, hint="divide the playbook, or use `loop`"))
+        return True
 
     def _block(self, section: str, document: Document, at: Keys, entry: dict[str, Json], around: _Around) -> None:
         self.found.extend(source.validate(document, _shapes()["block"], at))
@@ -255,6 +277,7 @@ class _Reader:
         self.found.extend(source.validate(document, _shapes()["import"], at))
         path, place = entry["import"], document.place((*at, "import"))
         before, self.partial = self.partial, True  # until the steps are here
+        self.imported += 1
         if not isinstance(path, str):
             return
         folder = PurePosixPath(self.document.path).parent
@@ -310,6 +333,7 @@ class _Reader:
         word = {key: value for key, value in own.items() if key not in bad}
         place = document.place((*at, "id" if "id" in word else "name"))
         name = self._id(section, around.prefix + str(word.get("id") or _slug(entry["name"])), place)
+        self.prefixes[name] = around.prefix
         when = (_bare(word["when"]),) if "when" in word else ()
         needs = word.get("needs")
         until = _bare(word["until"]) if "until" in word else None
