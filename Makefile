@@ -8,7 +8,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
-TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test quick lint bench docs pins clean
 
@@ -27,7 +27,7 @@ lint: .venv/ready-to-test
 	$(BIN)/mypy
 
 bench: .venv/ready-to-test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(WRITE)
 
 docs: .venv/ready-to-test
 	$(BIN)/python -m docs

@@ -36,7 +36,8 @@ def main(playbook: Path, inventory: str, state: Path) -> None:
             rows.append(("step.intent", {**said, "params": {"path": f"cells/{row.name}", "value": "1"}}, row.name, step.id))
             done = {
                 "outcome": "changed", "module": step.module, "name": step.name, "reading": {"value": "1"}, "change": change,
-                "started": time.time(), "seconds": 0.001, "attempts": 1, "why": "", "hint": "", "register": None, "at": str(step.place()),
+                "started": time.time(), "seconds": 0.001, "attempts": 1, "why": "", "hint": "",
+                "register": None, "at": str(step.place()),
             }  # fmt: skip
             rows.append(("step.outcome", done, row.name, step.id))
         store.append_all(run, rows)

@@ -7,7 +7,6 @@ be held to the same number.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections import Counter
 

@@ -1,0 +1,1 @@
+"""`python -m benchmarks` measures every figure; README: RESULTS.md."""
