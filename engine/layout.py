@@ -82,7 +82,8 @@ class _Layout:
         self.made: dict[str, Node] = {}
         self.registers = {step.register: step.id for step in reversed(book.steps) if step.register}
         self.by_short = {step.short: step for step in book.steps}
-        self.ends = {block.id.partition("/")[2]: f"{block.id}.end" for block in book.blocks.values()}
+        self.blocks = {block.id.partition("/")[2]: block for block in book.blocks.values()}
+        self.filled = {block for step in book.steps for block, _ in step.arms}
 
     def nodes(self) -> dict[str, Node]:
         before: tuple[str, ...] = ()
@@ -161,9 +162,7 @@ class _Layout:
 
     def _need(self, step: Step, name: str, place: Place) -> str | None:
         short = name.partition("/")[2] or name
-        if short in self.ends:
-            return self.ends[short]
-        other = self.by_short.get(short)
+        other = self.blocks.get(short) or self.by_short.get(short)
         if other is None:
             hint = did_you_mean(short, [s.short for s in self.book.section(step.section)], "engine graph shows the steps")
             self.found.append(Diagnostic("LG048", f"no step `{printable(short)}`", place, hint=hint))
@@ -174,8 +173,10 @@ class _Layout:
             self.found.append(
                 Diagnostic("LG048", f"`{short}` is a step of {other.section}, not of {step.section}", place, hint=hint)
             )
-        else:
+        elif isinstance(other, Step):
             return other.id
+        elif other.id in self.filled:  # a block may hold nothing but imports of nothing
+            return f"{other.id}.end"
         return None
 
     def _chosen(self, step: Step) -> bool:
