@@ -114,6 +114,8 @@ def run(argv: list[str]) -> int:
         return Exit.INTERRUPTED
     except EngineError as error:
         click.echo(render(error.diagnostics), err=True)
+        if error.diagnostics and error.exit == Exit.INVALID:
+            click.echo(f"next: engine doc {min(one.code for one in error.diagnostics)}", err=True)
         return int(error.exit)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
