@@ -80,7 +80,8 @@ class _Look:
             params = self.site.params(one, names)
             ctx = self.site.context(one, self.row, one.id, names, time.monotonic() + min(one.timeout, PATIENCE), 1)
             before = step.looked(entry, params, ctx)
-            wanted = step.guarded(lambda: entry.module.desired(params))
+            with step.guarded():
+                wanted = entry.module.desired(params)
             change = diff(before, wanted)
         except (template.Fault, ModuleError) as error:
             found["grade"], found["why"] = "known later" if hazy else "NOT PREVIEWABLE", error.message

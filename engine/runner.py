@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from engine import authority, outbox, preview, question, recall, step, undo
@@ -135,7 +136,7 @@ class Run:
         """Walks these hosts to their ends: what their failures ask for included."""
         self.moving |= {walk.row.name for walk in walks}
         for walk in walks:
-            self.tasks.put(lambda walk=walk: self._begin(walk))  # type: ignore[misc]
+            self.tasks.put(partial(self._begin, walk))
         self._wait(walks)
         if self.broken is None and self.stopping in ("", "cancelled"):
             with ThreadPoolExecutor(max(1, min(64, len(walks)))) as pool:
@@ -221,7 +222,7 @@ class Run:
                 with self.changed:
                     self.moving.add(walk.row.name)
             for name in parked:
-                self.tasks.put(lambda walk=walk, name=name: self._go_on(walk, name))  # type: ignore[misc]
+                self.tasks.put(partial(self._go_on, walk, name))
 
     # -- one host
 
@@ -246,7 +247,7 @@ class Run:
             self._rest(walk)
             return
         for name in ready[1:]:
-            self.tasks.put(lambda name=name: self._go_on(walk, name))  # type: ignore[misc]
+            self.tasks.put(partial(self._go_on, walk, name))
         self._go_on(walk, ready[0])
 
     def _go_on(self, walk: Walk, name: str) -> None:
@@ -254,7 +255,7 @@ class Run:
         ready = [name]
         while ready:
             for other in ready[1:]:
-                self.tasks.put(lambda other=other: self._go_on(walk, other))  # type: ignore[misc]
+                self.tasks.put(partial(self._go_on, walk, other))
             status = None if self.broken else self._visit(walk, walk.ways.nodes[ready[0]])
             with walk.lock:
                 ready = walk.settle(ready[0], status) if status is not None else []

@@ -10,8 +10,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import canon, template
@@ -57,6 +57,29 @@ class Drifted(Exception):
     found: Json
 
 
+@dataclass(frozen=True)
+class _Doing:
+    """One step on one host, or one item of its loop: what it is to be done with, and until when."""
+
+    site: Site
+    step: Step
+    row: HostRow | None
+    registers: Mapping[str, Json]
+    generation: int
+    deadline: float
+    id: str
+    more: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Host and step, as the journal has them."""
+        return self.row.name if self.row else "", self.id
+
+    def names(self, registers: Mapping[str, Json] | None = None) -> Mapping[str, Json]:
+        """What the step may mention, with other `registers` than its own if given."""
+        return self.site.names(self.step, self.row, self.registers if registers is None else registers, self.more)
+
+
 def perform(
     site: Site,
     step: Step,
@@ -70,10 +93,12 @@ def perform(
     `done` holds the loop items that an earlier attempt has settled.
     """
     started, clock = site.now(), time.monotonic()
-    host = row.name if row else ""
+    doing = _Doing(site, step, row, registers, generation, clock + step.timeout, step.id)
+    host = doing.place[0]
     site.journal.announce(site.run, "step.started", {"module": step.module, "name": step.name}, host, step.id)
     try:
-        settled = _with_keywords(site, step, row, registers, generation, done or {})
+        whole = step.loop is None and (_skipped(step, doing.names()) or _tried(doing))
+        settled = whole or _looped(doing, done or {})
     except template.Fault as fault:
         settled = _failed(Misplaced(fault, step))
     settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
@@ -82,33 +107,24 @@ def perform(
     return settled
 
 
-def _with_keywords(
-    site: Site, step: Step, row: HostRow | None, registers: Mapping[str, Json], generation: int, done: Mapping[str, Settled]
-) -> Settled:
-    deadline = time.monotonic() + step.timeout
-    names = site.names(step, row, registers, {})
-    if step.loop is None:
-        skipped = _skipped(step, names)
-        return skipped or _tried(site, step, row, registers, step.id, {}, deadline, generation)
+def _looped(whole: _Doing, done: Mapping[str, Settled]) -> Settled:
+    """The step once for each item, in order; an item that ended badly is the last, unless failures are to be passed over."""
+    step, names = whole.step, whole.names()
     items = step.loop if isinstance(step.loop, list) else template.render(step.loop, names)
     if not isinstance(items, list):
-        return Settled(
-            "failed",
-            f"{step.place('loop')}: the loop gave {printable(template.shown(items), 40)}, not a list",
-            "a loop goes over a list",
-        )
+        why = f"{step.place('loop')}: the loop gave {printable(template.shown(items), 40)}, not a list"
+        return Settled("failed", why, "a loop goes over a list")
     results: list[Settled] = []
     for index, raw in enumerate(items):
-        item_id = f"{step.id}[{index}]"
-        earlier = done.get(item_id)
-        if earlier is None:
+        item = f"{step.id}[{index}]"
+        settled = done.get(item)
+        if settled is None:
             more = {"item": template.render(raw, names) if isinstance(step.loop, list) else raw}
-            earlier = _skipped(step, site.names(step, row, registers, more)) or _tried(
-                site, step, row, registers, item_id, more, deadline, generation
-            )
-            record(site, step, row.name if row else "", item_id, replace(earlier, started=site.now()), None)
-        results.append(earlier)
-        if not earlier.good and step.on_failure != "continue":
+            doing = replace(whole, id=item, more=more)
+            settled = _skipped(step, doing.names()) or _tried(doing)
+            record(whole.site, step, doing.place[0], item, replace(settled, started=whole.site.now()), None)
+        results.append(settled)
+        if not settled.good and step.on_failure != "continue":
             break
     return _together(results)
 
@@ -140,63 +156,33 @@ def _skipped(step: Step, names: Mapping[str, Json]) -> Settled | None:
     return None
 
 
-def _tried(
-    site: Site,
-    step: Step,
-    row: HostRow | None,
-    registers: Mapping[str, Json],
-    item_id: str,
-    more: Mapping[str, Json],
-    deadline: float,
-    generation: int,
-) -> Settled:
+def _tried(doing: _Doing) -> Settled:
     """The step with its retries and `until`. A wait that the stop of the run cuts short raises Stopped."""
-    delay = step.delay
+    site, step, delay = doing.site, doing.step, doing.step.delay
     for attempt in range(1, step.retries + 2):
-        settled = _once(site, step, row, registers, item_id, more, deadline, generation, attempt)
+        try:
+            settled = _settle(doing, attempt)
+        except Stopped:
+            raise
+        except ModuleError as error:
+            settled = _failed(error)
         if settled.good and step.until is not None and not site.check:
             own = {step.register: settled.registered} if step.register else {}
-            if not template.decide(step.until, site.names(step, row, {**registers, **own}, more)):
-                settled = replace(
-                    settled,
-                    outcome="failed",
-                    why=f"`{step.until}` does not hold yet",
-                    hint="raise `retries`, or look why it does not come true",
-                )
+            if not template.decide(step.until, doing.names({**doing.registers, **own})):
+                hint = "raise `retries`, or look why it does not come true"
+                settled = replace(settled, outcome="failed", why=f"`{step.until}` does not hold yet", hint=hint)
         settled = replace(settled, attempts=attempt)
-        over = time.monotonic() + delay >= deadline
+        over = time.monotonic() + delay >= doing.deadline
         if settled.good:
-            site.tried.pop((row.name if row else "", item_id), None)
+            site.tried.pop(doing.place, None)
         if settled.good or settled.outcome == "uncertain" or attempt > step.retries or over:
             return settled
         why = f"{_told(site, step, settled.why)}; try {attempt + 1} of {step.retries + 1}"
-        site.journal.announce(site.run, "step.waiting", {"why": why}, row.name if row else "", item_id)
+        site.journal.announce(site.run, "step.waiting", {"why": why}, *doing.place)
         if site.stop_of(step).wait(delay * random.uniform(0.75, 1.25)):  # noqa: S311 (jitter)
             raise Stopped("stopped between two tries")
         delay = min(delay * 2, LONGEST_DELAY)
     raise AssertionError("the last attempt returns")
-
-
-def _once(
-    site: Site,
-    step: Step,
-    row: HostRow | None,
-    registers: Mapping[str, Json],
-    item_id: str,
-    more: Mapping[str, Json],
-    deadline: float,
-    generation: int,
-    attempt: int,
-) -> Settled:
-    names = site.names(step, row, registers, more)
-    try:
-        params = site.params(step, names)
-        ctx = site.context(step, row, item_id, names, deadline, generation)
-        return _settle(site, step, row, item_id, params, ctx, attempt)
-    except Stopped:
-        raise
-    except ModuleError as error:
-        return _failed(error)
 
 
 def _failed(error: ModuleError) -> Settled:
@@ -204,12 +190,15 @@ def _failed(error: ModuleError) -> Settled:
     return Settled(error.outcome, error.message, error.hint, registered=registered)
 
 
-def _settle(
-    site: Site, step: Step, row: HostRow | None, item_id: str, params: dict[str, Json], ctx: Context, attempt: int
-) -> Settled:
-    entry, host = site.catalog.get(step.module), row.name if row else ""
-    place = host, item_id
-    before, wanted = looked(entry, params, ctx), guarded(lambda: entry.module.desired(params))
+def _settle(doing: _Doing, attempt: int) -> Settled:
+    """Render, read, compare; then the intent and the effect, if there is anything to change. Raises ModuleError."""
+    site, step, place = doing.site, doing.step, doing.place
+    entry, host, names = site.catalog.get(step.module), doing.place[0], doing.names()
+    params = site.params(step, names)
+    ctx = site.context(step, doing.row, doing.id, names, doing.deadline, doing.generation)
+    before = looked(entry, params, ctx)
+    with guarded():
+        wanted = entry.module.desired(params)
     change = diff(before, wanted)
     intent = site.unsettled.pop(place, None)
     if intent is not None and entry.has("apply"):
@@ -237,7 +226,7 @@ def _settle(
             "change": _undoable(site, step, change), "params": _kept(step, site.secrets.scrub(params)),
             "attempt": attempt, "key": ctx.key, "module": step.module, "crash": entry.crash_class(params),
         },
-        host, item_id,
+        *place,
     )  # fmt: skip
     site.touched.add(host)
     site.tried[place] = change
@@ -279,7 +268,8 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
     """The effect, and the second reading that alone says whether it worked."""
     problem: ModuleError | None = None
     try:
-        guarded(lambda: entry.call("apply", params, change, ctx))
+        with guarded():
+            entry.module.apply(params, change, ctx)
     except ModuleError as error:
         problem = error
     patient = replace(ctx, deadline=max(ctx.deadline, time.monotonic() + GRACE), stop=threading.Event())
@@ -294,7 +284,8 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
             f"{said}then it could not be read what was done: {error.message}",
             "engine resume looks again",
         )
-    left = diff(after, guarded(lambda: entry.module.desired(params)))
+    with guarded():
+        left = diff(after, entry.module.desired(params))
     if not left:
         late = f"the reply was lost ({problem.message}), and the second reading shows it done" if problem else ""
         return _result("changed", after, change, late)
@@ -317,22 +308,22 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
     )
 
 
-def guarded(call: Callable[[], Any]) -> Any:
-    """A module's call: whatever goes wrong in it is a ModuleError, because a module may be anybody's."""
-    try:
-        return call()
-    except (ModuleError, template.Fault):
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModuleError(
-            f"the module broke: {type(error).__name__}: {printable(str(error), 200)}",
-            "this is a mistake in the module: tell its author",
-        ) from error
+class guarded:  # noqa: N801 (it reads as a word: `with guarded()`)
+    """Around a module's call: whatever goes wrong in it is a ModuleError, because a module may be anybody's."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, (ModuleError, template.Fault)):
+            said = f"the module broke: {type(error).__name__}: {printable(str(error), 200)}"
+            raise ModuleError(said, "this is a mistake in the module: tell its author") from error
 
 
 def looked(entry: Any, params: Mapping[str, Json], ctx: Context) -> State | None:
     """What the module reads. Raises ModuleError, also for a reading that is no JSON mapping: it could not be recorded."""
-    state = guarded(lambda: entry.module.read(params, ctx))
+    with guarded():
+        state = entry.module.read(params, ctx)
     why = "" if state is None or isinstance(state, dict) else f"{type(state).__name__} is no mapping"
     try:
         json.dumps(state, allow_nan=False)

@@ -110,7 +110,8 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
             return _say(site, left, "drifted", f"somebody has changed it since: {foreign}")
         body = {"change": change.json(), "module": left.module, "key": ctx.key}
         site.journal.append(site.run, "undo.intent", body, left.host, left.step)
-        step.guarded(lambda: entry.call("undo", params, change, ctx))
+        with step.guarded():
+            entry.call("undo", params, change, ctx)
         after = step.looked(entry, params, ctx)
     except (template.Fault, ModuleError) as error:
         return _say(site, left, "failed", str(site.secrets.scrub(error.message)))

@@ -102,12 +102,14 @@ def _table(site: Site, step: Step, row: HostRow) -> dict[str, Any]:
         names = site.names(step, row, {}, {})
         params = site.params(step, names)
         ctx = site.context(step, row, step.id, names, time.monotonic() + step.timeout, 1)
-        candidates = guarded(lambda: entry.call("judged", params, ctx))
+        with guarded():
+            candidates = entry.call("judged", params, ctx)
     except (template.Fault, ModuleError) as error:
         why = f"{error.message}. {error.hint}" if error.hint else error.message
         return {**found, "why": site.secrets.scrub(why), "candidates": [], "failed": True}
     try:
-        found["chosen"] = guarded(lambda: entry.call("choose", params, candidates))["version"]
+        with guarded():
+            found["chosen"] = entry.call("choose", params, candidates)["version"]
     except ModuleError as error:
         found["why"] = f"{error.message if params.get('to') else 'no version may be gone back to'}; {error.hint}"
     return {**found, "candidates": site.secrets.scrub(candidates)}
