@@ -90,7 +90,7 @@ class Service:
         self.stop()
 
     def load(self, version: str = "") -> str:
-        """Serves `version`, or what `current` points to; returns its version. Raises Broken, and goes on with what it had."""
+        """Serves `version`, or what `current` points to; returns which. Raises Broken, and goes on with what it had."""
         self._loaded = loaded = Loaded(*playground.live_model(self.registry, version))
         return loaded.version
 

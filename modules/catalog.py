@@ -57,6 +57,7 @@ class Entry:
 
     @property
     def schema(self) -> dict[str, Json]:
+        """The JSON Schema of its parameters."""
         return self.module.SCHEMA
 
     def has(self, word: str) -> bool:

@@ -62,6 +62,7 @@ class Secret:
         self.source = source
 
     def reveal(self) -> str:
+        """The text itself: for the wire alone."""
         return self._text
 
     def __repr__(self) -> str:
@@ -106,10 +107,12 @@ class Change:
             yield key, (self.before or {}).get(key), (self.after or {}).get(key)
 
     def json(self) -> dict[str, Json]:
+        """As the journal has it: ``{"before": …, "after": …}``."""
         return {"before": self.before, "after": self.after}
 
     @classmethod
     def of(cls, value: Mapping[str, Json]) -> Change:
+        """The change that `json` wrote."""
         return cls(value["before"], value["after"])
 
 
@@ -138,6 +141,7 @@ class Reply:
     seconds: float
 
     def json(self) -> Json:
+        """The body as JSON. Raises ModuleError when it is none."""
         import json
 
         try:
@@ -146,10 +150,12 @@ class Reply:
             raise ModuleError(f"the answer is not JSON: {self.text(80)!r}") from None
 
     def text(self, limit: int = 500) -> str:
+        """The first `limit` bytes of the body, as text."""
         return self.body[:limit].decode("utf-8", "replace")
 
     @property
     def ok(self) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
 
@@ -265,7 +271,7 @@ class Module(Protocol):
 
 
 def expect_ok(reply: Reply, what: str, hint: str = "") -> Reply:
-    """The reply itself if its status is 2xx. Raises ModuleError that quotes it, or Unreachable for a gateway's 502 to 504."""
+    """The reply if its status is 2xx. Raises ModuleError that quotes it, or Unreachable for a gateway's 502 to 504."""
     if reply.ok:
         return reply
     kind = Unreachable if reply.status in (502, 503, 504) else ModuleError

@@ -47,9 +47,11 @@ class Verbs(click.Group):
     """Loads a verb's file when it is named; knows likely spellings; shows the verbs by what they are for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The verbs, in the table's order."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Imports the verb's file."""
         if name not in VERBS:
             return None
         module = importlib.import_module(f"engine.cli.{FILES.get(name, name)}")
@@ -57,6 +59,7 @@ class Verbs(click.Group):
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuses an unknown verb with the likely one."""
         if args and args[0] not in VERBS:
             raise click.UsageError(
                 f"no command `{args[0]}`. {did_you_mean(args[0], VERBS, 'engine --help lists the commands')}"
@@ -64,6 +67,7 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The verbs by what they are for."""
         for group in dict.fromkeys(group for _, group in VERBS.values()):
             with formatter.section(group.capitalize()):
                 formatter.write_dl([(verb, text) for verb, (text, of) in VERBS.items() if of == group])
@@ -144,7 +148,8 @@ def _bug(error: Exception, argv: list[str]) -> int:
     except OSError:
         where = "\n".join(lines)
     click.echo(
-        f"error[LG999]: this is our mistake, not yours: {type(error).__name__}\n  = {where}\n  = help: engine --debug shows all of it",
+        f"error[LG999]: this is our mistake, not yours: {type(error).__name__}\n  = {where}\n"
+        "  = help: engine --debug shows all of it",
         err=True,
     )
     return Exit.BUG

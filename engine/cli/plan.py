@@ -69,9 +69,10 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     said_budget = f"{plan.tolerated} of {len(plan.hosts)} hosts may fail; host {plan.tolerated + 1} to fail stops the run"
     book = plan.playbook
     shown = {
-        **found, "digest": plan.digest, "name": book.name, "strategy": book.strategy, "hosts": [row.name for row in plan.hosts],
-        "authority": {"mode": book.authority.mode, "roles": list(book.authority.roles), "keys": {"one-click": 1, "two-key": 2}.get(book.authority.mode, 0),
-                      "expires": book.authority.expires},
+        **found, "digest": plan.digest, "name": book.name, "strategy": book.strategy,
+        "hosts": [row.name for row in plan.hosts],
+        "authority": {"mode": book.authority.mode, "roles": list(book.authority.roles),
+                      "keys": {"one-click": 1, "two-key": 2}.get(book.authority.mode, 0), "expires": book.authority.expires},
         "batches": [list(batch) for batch in plan.batches], "budget": said_budget,
     }  # fmt: skip
     click.echo(screen.plan_text(shown, said["full"], look.style(sys.stderr), follow), err=True, nl=False)

@@ -20,9 +20,7 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before going on.")
 @click.option("--done", multiple=True, metavar="STEP", help="You looked: this uncertain step was done.")
-@click.option(
-    "--again", multiple=True, metavar="STEP", help="You looked: this uncertain step is to be done again."
-)
+@click.option("--again", multiple=True, metavar="STEP", help="You looked: this uncertain step is to be done again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
