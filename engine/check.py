@@ -84,16 +84,6 @@ def steps(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Op
     return Modules(checker.digests, checker.undo)
 
 
-def _expressions(step: Step) -> list[tuple[tuple[str | int, ...], str]]:
-    """The bare expressions among the step's own keywords: (key path below the step, text)."""
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    if isinstance(_raw(step).get("when"), str | bool):
-        found.append((("when",), step.when[-1]))
-    if step.until is not None:
-        found.append((("until",), step.until))
-    return found
-
-
 def _raw(step: Step) -> Mapping[str, Json]:
     value: Json = step.document.data
     for key in step.keys:
@@ -116,6 +106,8 @@ class _Checker:
         self.registers: dict[str, Step] = {}
         #: Modules that are not there, and what to write instead: looking for one asks every installed package.
         self.absent: dict[str, str] = {}
+        #: Conditions of blocks and imports that were looked at with an earlier step.
+        self.seen: set[Place] = set()
         self.order = {step.id: index for index, step in enumerate(book.steps)}
         everywhere = set.intersection(*(set(row.vars) for row in rows)) if rows else set()
         self.anywhere = set().union(*(row.vars for row in rows)) if rows else set()
@@ -259,78 +251,83 @@ class _Checker:
         else:
             known_more = {"item"} if step.loop is not None else set()
         own = known_more | set(step.vars)
-        for keys, text in _expressions(step):
-            more = {step.register} if keys[0] == "until" and step.register else set()
-            used |= self._expression(step, keys, text, own | more)
+        for text, place in zip(step.when, step.when_places, strict=True):
+            if place not in self.seen:
+                self.seen.add(place)
+                used |= self._expression(step, place, text, own)
+        if step.until is not None:
+            used |= self._expression(step, step.place("until"), step.until, own, until=True)
         entry = self.entries.get(step.module)
         properties = entry.schema.get("properties", {}) if entry else {}
         params = step.params if isinstance(step.params, dict) else {}
         for name, value in params.items():
             if properties.get(name, {}).get("format") == "expression" and isinstance(value, str):
-                used |= self._expression(step, (step.module, name), value, own | set(properties[name].get("x-names", ())))
+                more = set(properties[name].get("x-names", ()))
+                used |= self._expression(step, step.place(step.module, name), value, own | more)
         bare = {name for name in params if properties.get(name, {}).get("format") == "expression"}
         rendered = {name: value for name, value in params.items() if name not in bare}
         for root, value in (((step.module,), rendered), (("loop",), step.loop), (("vars",), dict(step.vars))):
             # a step's own `vars` may not see one another's circle; `item` is not yet there when the loop is made
             here = own - {"item"} if root == ("loop",) else own
             for keys, text in template.texts(value):
-                used |= self._text(step, (*root, *keys), text, here)
+                used |= self._text(step, step.place(*root, *keys), text, here)
         if isinstance(step.loop, str) and not template.templated(step.loop):
             hint = f'write loop: "{{{{ {printable(step.loop, 40)} }}}}"'
             self._say("LG015", "`loop` is a list, or a template that gives one", step.place("loop"), hint)
         return used
 
-    def _text(self, step: Step, keys: tuple[str | int, ...], text: str, own: set[str]) -> set[str]:
+    def _text(self, step: Step, place: Place, text: str, own: set[str]) -> set[str]:
         try:
             parts = template.parts(text)
         except template.Fault as fault:
-            self.found.append(_fault(fault, step, keys))
+            self.found.append(_fault(fault, place))
             return set()
-        return {name for part in parts for name in self._part(step, keys, part, own)}
+        return {name for part in parts for name in self._part(step, place, part, own)}
 
-    def _expression(self, step: Step, keys: tuple[str | int, ...], text: str, own: set[str]) -> set[str]:
+    def _expression(self, step: Step, place: Place, text: str, own: set[str], until: bool = False) -> set[str]:
         try:
             part = template.expression(text)
         except template.Fault as fault:
-            self.found.append(_fault(fault, step, keys))
+            self.found.append(_fault(fault, place))
             return set()
         if not part.decides:
             hint = "compare it with something, for example `x == 'yes'` or `x is defined`"
-            self._say("LG022", f"`{printable(text)}` never gives true or false", step.place(*keys), hint)
-        return set(self._part(step, keys, part, own))
+            self._say("LG022", f"`{printable(text)}` never gives true or false", place, hint)
+        return set(self._part(step, place, part, own, until))
 
-    def _part(self, step: Step, keys: tuple[str | int, ...], part: template.Part, own: set[str]) -> frozenset[str]:
+    def _part(self, step: Step, place: Place, part: template.Part, own: set[str], until: bool = False) -> frozenset[str]:
         for name in sorted(part.names - part.optional - own - {"secret"}):
             registered = self.registers.get(name)
+            if registered is step and until:
+                continue
             if registered is not None:
-                self._later(step, keys, name, registered)
+                self._later(step, place, name, registered)
             elif name == "item" or (name not in self.names and (self.rows or name in BUILT_IN)):
-                self._unknown(step, keys, name, own)
+                self._unknown(place, name, own)
             elif not self.rows and name not in self.names:
                 continue  # without an inventory, any name may be one of its variables
         return part.names
 
-    def _later(self, step: Step, keys: tuple[str | int, ...], name: str, by: Step) -> None:
+    def _later(self, step: Step, place: Place, name: str, by: Step) -> None:
         sections = list(SECTIONS)
         if step.section != "communications" and sections.index(by.section) > sections.index(step.section):
-            place = _inside(step, keys, name)
             self._say(
                 "LG024",
                 f"`{name}` is registered later, in {by.section}",
-                place,
+                _inside(place, name),
                 "move the step, or use another name",
                 by.place("register"),
                 "registered here",
             )
-        elif by is step and keys[0] != "until":
+        elif by is step:
             self._say(
                 "LG024",
                 f"`{name}` is registered by this very step",
-                _inside(step, keys, name),
+                _inside(place, name),
                 "only `until` may look at the step's own result",
             )
 
-    def _unknown(self, step: Step, keys: tuple[str | int, ...], name: str, own: set[str]) -> None:
+    def _unknown(self, place: Place, name: str, own: set[str]) -> None:
         known = (self.names | set(self.registers) | own) - {"item", "secret", "trigger"}
         if name == "item":
             hint = "`item` is there only where the step has a `loop`"
@@ -340,7 +337,7 @@ class _Checker:
             hint = f"{missing[0]} does not have it; the other hosts do" if len(missing) == 1 else many
         else:
             hint = did_you_mean(name, known, "register it in an earlier step, or set it in the inventory or under `vars`")
-        self._say("LG020", f"`{name}` is not defined", _inside(step, keys, name), hint)
+        self._say("LG020", f"`{name}` is not defined", _inside(place, name), hint)
 
     def _vars_circles(self) -> None:
         """Variables that need each other; a circle of the inventory's own is told once, with a host that has it."""
@@ -471,14 +468,11 @@ def _moves(catalog: Catalog, name: str, strategy: str) -> bool:
     return entry is not None and strategy in getattr(entry.module, "MOVES", ())
 
 
-def _inside(step: Step, keys: tuple[str | int, ...], word: str) -> Place:
-    """The place of `word` inside the text at `keys`, if it stands on that line."""
-    place = step.place(*keys)
+def _inside(place: Place, word: str) -> Place:
+    """The place of `word` inside the text at `place`, if it stands on that line."""
     at = place.text.find(word, place.column - 1)
     return replace(place, column=at + 1, length=len(word)) if at >= 0 and word else place
 
 
-def _fault(fault: template.Fault, step: Step, keys: tuple[str | int, ...]) -> Diagnostic:
-    return Diagnostic(
-        fault.code, fault.message, _inside(step, keys, fault.name) if fault.name else step.place(*keys), hint=fault.hint
-    )
+def _fault(fault: template.Fault, place: Place) -> Diagnostic:
+    return Diagnostic(fault.code, fault.message, _inside(place, fault.name) if fault.name else place, hint=fault.hint)

@@ -65,6 +65,7 @@ class Step:
     document: Document = field(repr=False, compare=False)
     keys: Keys
     when: tuple[str, ...] = ()
+    when_places: tuple[Place, ...] = field(default=(), repr=False, compare=False)
     register: str | None = None
     loop: Json = None
     needs: tuple[str, ...] | None = None

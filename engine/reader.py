@@ -269,7 +269,7 @@ class _Reader:
         )
         arms = [arm for arm in ("block", "rescue", "always") if isinstance(entry.get(arm), list)]
         self.blocks[name] = Block(name, section, frozenset(arms), place, around.arms)
-        inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
+        inner = around.within(document, at, self._vars(document, (*at, "vars"), entry.get("vars")))
         for arm in arms:
             self._entries(section, document, (*at, arm), entry[arm], inner.arm(name, arm))
 
@@ -314,7 +314,7 @@ class _Reader:
             hint = "begin with `- name:`"
             self.found.append(Diagnostic("LG035", "an imported file holds a list of steps", loaded.place(), hint=hint))
             return
-        inner = around.within(entry, self._vars(document, (*at, "vars"), entry.get("vars")))
+        inner = around.within(document, at, self._vars(document, (*at, "vars"), entry.get("vars")))
         prefix = around.prefix + (f"{entry['id']}_" if isinstance(entry.get("id"), str) else "")
         self.partial = before
         inner = replace(inner, files=(*around.files, name), prefix=prefix)
@@ -365,6 +365,7 @@ class _Reader:
                 document=document,
                 keys=at,
                 when=(*around.when, *when),
+                when_places=(*around.when_places, *([document.place((*at, "when"))] if when else [])),
                 register=register,
                 loop=word.get("loop"),
                 needs=None if needs is None else tuple(needs),
@@ -441,19 +442,25 @@ class _Around:
     """What a step takes over from the blocks and imports around it."""
 
     when: tuple[str, ...] = ()
+    when_places: tuple[Place, ...] = ()
     tags: frozenset[str] = frozenset()
     vars: Mapping[str, Json] = field(default_factory=dict)
     arms: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     prefix: str = ""
 
-    def within(self, entry: Mapping[str, Json], more: Mapping[str, Json]) -> _Around:
-        when = (*self.when, _bare(entry["when"])) if isinstance(entry.get("when"), (str, bool)) else self.when
+    def within(self, document: Document, at: Keys, more: Mapping[str, Json]) -> _Around:
+        entry = document.data
+        for key in at:
+            entry = entry[key]
+        when, places = self.when, self.when_places
+        if isinstance(entry.get("when"), str | bool):
+            when, places = (*when, _bare(entry["when"])), (*places, document.place((*at, "when")))
         tags = self.tags | frozenset(tag for tag in entry.get("tags") or () if isinstance(tag, str))
-        return _Around(when, tags, {**self.vars, **more}, self.arms, self.files, self.prefix)
+        return replace(self, when=when, when_places=places, tags=tags, vars={**self.vars, **more})
 
     def arm(self, block: str, arm: str) -> _Around:
-        return _Around(self.when, self.tags, self.vars, (*self.arms, (block, arm)), self.files, self.prefix)
+        return replace(self, arms=(*self.arms, (block, arm)))
 
 
 def _word(value: Json) -> str:
