@@ -45,7 +45,7 @@ def test_a_rollback_is_told_with_its_people_its_changes_and_its_checks() -> None
     assert ("RB-0142", "succeeded", 0) == (one.run, one.outcome, one.exit)
     assert [("ana", "ml-oncall"), ("kofi", "fraud-risk")] == [(key.person, key.role) for key in one.counted()]
     assert ["execution/alias", "execution/serve", "execution/purge_cache"] == [step.key for step in one.changed()]
-    assert {"changed": 5, "unchanged": 5} == one.counts()
+    assert {"changed": 3, "kept": 2, "unchanged": 5} == one.counts()
     assert "version 47 → 46" == one.steps["fraud-eu", "execution/alias"].fact
     assert "wrong-requests.jsonl, 184233 bytes" in one.steps["fraud-eu", "forensics/keep_wrong"].fact
     assert 816.0 == pytest.approx(one.seconds, abs=1.0)
