@@ -337,23 +337,9 @@ class _Reader:
         when = (_bare(word["when"]),) if "when" in word else ()
         needs = word.get("needs")
         until = _bare(word["until"]) if "until" in word else None
-        register = word.get("register")
-        if register in BUILT_IN:
-            self.found.append(
-                Diagnostic(
-                    "LG034",
-                    f"the name `{register}` is the engine's own",
-                    document.place((*at, "register")),
-                    hint=f"write `my_{register}`",
-                )
-            )
-            register = None
         if section != "communications" and "on" in word:
-            self.found.append(
-                Diagnostic(
-                    "LG036", "`on` belongs to communications alone", document.place((*at, "on"), key=True), hint="remove it"
-                )
-            )
+            place = document.place((*at, "on"), key=True)
+            self.found.append(Diagnostic("LG036", "`on` belongs to communications alone", place, hint="remove it"))
         params = entry[module]
         self.steps.append(
             Step(
@@ -366,7 +352,7 @@ class _Reader:
                 keys=at,
                 when=(*around.when, *when),
                 when_places=(*around.when_places, *([document.place((*at, "when"))] if when else [])),
-                register=register,
+                register=self._register(document, at, word.get("register")),
                 loop=word.get("loop"),
                 needs=None if needs is None else tuple(needs),
                 run_once=word.get("run_once", False),
@@ -382,6 +368,13 @@ class _Reader:
                 arms=around.arms,
             )
         )
+
+    def _register(self, document: Document, at: Keys, name: Json) -> str | None:
+        if name in BUILT_IN:
+            place, hint = document.place((*at, "register")), f"write `my_{name}`"
+            self.found.append(Diagnostic("LG034", f"the name `{name}` is the engine's own", place, hint=hint))
+            return None
+        return name if isinstance(name, str) else None
 
     def _module(self, document: Document, at: Keys, entry: dict[str, Json]) -> tuple[str | None, list[str]]:
         """The one key of the step that is its module, and the keys that its keywords are without; mistakes go to `found`."""
