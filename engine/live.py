@@ -50,6 +50,15 @@ class View:
         """The next entry of the run, stored or only announced."""
         self._queue.put(lambda: self._tell(entry))
 
+    def recall(self, entries: Sequence[Entry]) -> None:
+        """What the run has done before this view: known to it, and not told again."""
+
+        def add() -> None:
+            for entry in entries:
+                self.story.add(entry)
+
+        self._queue.put(add)
+
     def write(self, text: str) -> None:
         """Something to say beside the run's own entries: full lines."""
         self._queue.put(lambda: self.say(text.rstrip("\n") + "\n"))

@@ -223,9 +223,12 @@ def _authority(story: Story, plan: Planned, now: float) -> Row:
     given = ", ".join(f"{k.person} ({k.role})" for k in story.counted())
     if story.decision:
         why = str(story.decision.get("why") or "")
-        return Row(str(story.decision.get("decision")), key, story.decided_at - begun, given or why)
+        known = given if len(story.counted()) >= story.needed else why  # the last key is not told where it is only read
+        return Row(str(story.decision.get("decision")), key, story.decided_at - begun, known or why)
     left = words.span(max(float(story.asked.get("expires") or now) - now, 0))
-    fact = f"key {len(story.counted()) + 1} of {story.needed}, expires in {left}" + (f"; given: {given}" if given else "")
+    missing = len(story.counted()) < story.needed
+    open_ = f"key {len(story.counted()) + 1} of {story.needed}, expires in {left}" if missing else "every key is there"
+    fact = open_ + (f"; given: {given}" if given else "")
     return Row("waiting", key, now - begun, fact)
 
 

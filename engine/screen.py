@@ -17,7 +17,7 @@ from engine.story import Step, Story
 from modules.contract import Change, Json
 
 _COUNTED = ("changed", "unchanged", "skipped", "failed", "unreachable")
-_TONES = {0: "good", 4: "bad", 1: "bad", 5: "warn", 6: "bad", 7: "bad", 130: "warn"}
+_TONES = {0: "good", 4: "bad", 1: "bad", 5: "warn", 6: "bad", 7: "bad", 8: "warn", 130: "warn"}
 
 
 # ------------------------------------------------------------------------------------------------- recap
@@ -35,6 +35,8 @@ def recap(story: Story, look: Style = PLAIN, report: str = "") -> str:
         if story.why:
             lines += field("why", story.why, look)
         lines += field("stands", stand.safe, look)
+        if story.ended is not None and stand.exit == 5:
+            lines += [*field("waits for", stand.waiting, look), *field("nothing", stand.nothing, look)]
         lines += [line for step in _checks(story) for line in field("check", step, look)]
     lines += _people(story, look)
     for i, text in enumerate(standing.for_people(story)[:5], 1):

@@ -21,6 +21,7 @@ MEANING = {
     5: "waiting for a key",
     6: "rejected or expired; no host was changed",
     7: "plan stale, or the live state moved",
+    8: "another run holds a host",
     130: "interrupted; checkpoint written",
 }
 
@@ -40,7 +41,7 @@ class Standing:
 def of(story: Story, alive: bool | None = None) -> Standing:
     """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked."""
     if story.outcome:
-        return _ended(story)
+        return _undo_waiting(story) if _undo_asked(story) else _ended(story)
     if story.asked and not story.decision and len(story.counted()) < story.needed:
         return _waiting(story, gone=alive is False or story.interrupted)
     if alive is False or story.interrupted:
@@ -70,6 +71,24 @@ def _waiting(story: Story, gone: bool) -> Standing:
         f"{deadline} the run ends expired (exit 6), and no host is changed",
         f"engine approve {story.run}",
     )
+
+
+def _undo_asked(story: Story) -> bool:
+    """Whether an undo of the run has asked for keys and has not begun; a no among its keys has ended it."""
+    asked = str((story.asked.get("facts") or {}).get("act", "")).startswith("undo ")
+    refused = any(key.statement.get("decision") == "reject" and key.at >= story.asked_at for key in story.keys)
+    return asked and not story.decision and not refused
+
+
+def _undo_waiting(story: Story) -> Standing:
+    given, roles = len(story.counted()), " or ".join(story.asked.get("roles") or []) or "the roster"
+    until = f"after {words.utc(float(story.asked.get('expires') or 0))} these keys count no more, and nothing is put back"
+    if given >= story.needed:
+        again = f"engine undo {story.run}"
+        return Standing("UNDO may begin", 5, stands(story), f"`{again}`: every key is there", until, again)
+    waiting = f"{'another key' if given else 'a key'}, from {roles}, before anything is put back"
+    word = f"UNDO WAITING for key {given + 1} of {story.needed}"
+    return Standing(word, 5, stands(story), waiting, until, f"engine approve {story.run}")
 
 
 def _interrupted(story: Story) -> Standing:
@@ -112,12 +131,13 @@ def _ended(story: Story) -> Standing:
     elif story.outcome == "not_triggered":
         word, safe = "NOTHING TO DO", "no trigger holds; nothing that serves was changed"
     elif story.outcome in ("failed", "drifted", "cancelled"):
-        word = f"{word}{at}" if story.outcome != "cancelled" else word
+        word = "LOCKED" if story.exit == 8 else f"{word}{at}" if story.outcome != "cancelled" else word
         again = {"failed": f"engine resume {run}", "drifted": plan_again(story)}.get(story.outcome, again)
         waiting = {
-            "failed": "a person: resume goes on, undo puts back",
+            "failed": "a person: resume goes on" + (", undo puts back" if story.changed() else ""),
             "drifted": "a new plan: the live state is no longer what was approved",
         }.get(story.outcome, waiting)
+        waiting = "the other run to end" if story.exit == 8 else waiting
         nothing = "it stays as it is now; nothing goes on by itself"
     return Standing(word, story.exit, safe, waiting, nothing, again)
 
@@ -145,6 +165,8 @@ def ways(story: Story) -> str:
         return f"`engine undo {run}` puts back what it changed, `{plan_again(story)}` starts anew"
     if story.exit == 7:
         return f"see what moved, then `{plan_again(story)}`"
+    if not story.changed():
+        return f"`engine resume {run}` goes on from there, `{plan_again(story)}` starts anew"
     return f"`engine resume {run}` goes on from there, `engine undo {run}` puts back what it changed"
 
 

@@ -61,6 +61,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
             forks=said["forks"],
             if_triggered=body.get("if_triggered", False),
         )
+        view.recall(entries)
         one = runner.Run(site, hopes)
         counts = one.restore(entries)
         gc.freeze()

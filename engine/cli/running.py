@@ -113,15 +113,23 @@ def written(store: Journal, told: story.Story) -> Path:
     return path
 
 
-def prompter(
-    store: Journal, run: str, view: live.View, keys: tuple[Path, ...]
-) -> Callable[[Mapping[str, Json]], None] | None:
-    """On a terminal: a person may give or refuse a key here while the run waits. None where nobody can be asked."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return None
+def prompter(store: Journal, run: str, view: live.View, keys: tuple[Path, ...]) -> Callable[[Mapping[str, Json]], None]:
+    """What is done again and again while the run waits: keys that were given elsewhere are shown, and on a terminal a person
+    may give or refuse one here."""
+    answers = sys.stdin.isatty() and sys.stderr.isatty()
     asked: list[float] = []
+    own: set[int] = set()
+    seen = max((entry.seq for entry in store.entries(run)), default=0)
+    store.listeners.append(lambda entry: own.add(entry.seq))
 
     def poll(_request: Mapping[str, Json]) -> None:
+        nonlocal seen
+        for entry in store.entries(run, seen):
+            seen = entry.seq
+            if entry.kind in ("key.given", "key.refused") and entry.seq not in own:
+                view.add(entry)
+        if not answers:
+            return
         if not asked:
             asked.append(time.time())
             view.write(f"Give a key here: type approve or reject, then Enter.  Elsewhere: engine approve {run}")
@@ -189,12 +197,14 @@ def store(context: click.Context, must_exist: bool = False) -> Journal:
 
 
 def known(store: Journal, run: str | None) -> str:
-    """The id of a run that is there; without one, the newest. Raises EngineError (exit 2)."""
+    """The id of a run that is there; without one, the newest that was not locked out. Raises EngineError (exit 2)."""
     from engine.diagnostics import Diagnostic, EngineError, did_you_mean
 
-    names = [first.run for first, _ in store.runs()]
+    runs = store.runs()
+    names = [first.run for first, _ in runs]
     if run is None and names:
-        return names[-1]
+        begun = (first.run for first, last in reversed(runs) if last.body.get("exit") != int(Exit.LOCKED))
+        return next(begun, names[-1])
     if run is None or run.upper() not in names:
         hint = did_you_mean((run or "").upper(), names, "engine runs lists them")
         raise EngineError(Diagnostic("LG081", f"no run {run}" if run else "there are no runs yet", hint=hint), Exit.USAGE)

@@ -64,7 +64,7 @@ def _row(store: Journal, first: Entry, last: Entry) -> dict[str, Any]:
         word = {"succeeded": "CHECKED" if told.check else "SUCCEEDED", "not_triggered": "NOTHING TO DO"}.get(
             told.outcome, ""
         )
-        word = word or told.outcome.upper()
+        word = word or ("LOCKED" if told.exit == 8 else told.outcome.upper())
     elif not alive and stand.exit == 130 and not told.interrupted:
         word = "DEAD"  # nobody said that it was to stop
     until = told.ended if told.ended is not None else time.time() if alive else told.last

@@ -27,7 +27,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     engine undo RB-0007
     engine undo RB-0007 --no-wait
     """
-    from engine import undo
+    from engine import undo, words
     from engine.cli import opening, running
     from engine.cli.resume import reopened
 
@@ -58,7 +58,8 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     with running.shown(store, False, None) as view:
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}")
         try:
-            code = _keyed(site, view, said) or _undone(site, who)
+            befores = dict.fromkeys(_before(one) for one in changes if one not in lasting)
+            code = _keyed(site, view, said, words.some(befores)) or _undone(site, who)
         finally:
             store.unlock(run)
     return running.finished(store, run, code)
@@ -79,8 +80,8 @@ def _before(left: Any) -> str:
     return "absent" if before is None else ", ".join(f"{key} {value}" for key, value in before.items())
 
 
-def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
-    """Waits for the keys of the undo; None when they are there."""
+def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None:
+    """Waits for the keys of the undo, whose holders are shown what is put `back`; None when they are there."""
     import time
 
     from engine import authority, canon, question, runner
@@ -97,7 +98,7 @@ def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
     ]
     rule = authority.Rule(book.mode, book.roles, book.expires)
     facts = {
-        "act": f"undo {site.run}",
+        "act": f"undo {site.run}: back to {back}",
         "playbook": site.plan.playbook.name,
         "strategy": site.plan.playbook.strategy,
         "hosts": len(site.plan.hosts),
@@ -119,8 +120,7 @@ def _keyed(site: Any, view: Any, said: dict[str, Any]) -> Exit | None:
             )
         if said["no_wait"]:
             return Exit.WAITING
-        if poll:
-            poll(request.body)
+        poll(request.body)
         time.sleep(runner.TICK)
 
 

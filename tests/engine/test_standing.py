@@ -55,6 +55,48 @@ def test_the_rarer_ends_have_theirs_too(outcome: str, code: int, word: str, foll
     assert (word, code, follows) == (stand.word, stand.exit, stand.next)
 
 
+def test_a_run_that_another_kept_out_is_locked() -> None:
+    """It says what it waits for, and goes on when the other one has ended."""
+    stand = standing.of(ended("failed", 8, "waiting"))
+    assert (stand.word, stand.exit, stand.waiting) == ("LOCKED", 8, "the other run to end")
+    assert stand.next == "engine resume RB-0146"
+
+
+def asked_to_undo(keys: int) -> story.Story:
+    """A finished run whose undo has asked for `keys` keys."""
+    one = told("rollback")
+    facts = {"act": f"undo {one.run}: back to version v47"}
+    body = {"nonce": "another", "keys": keys, "roles": ["risk"], "expires": one.last + 60, "facts": facts}
+    one.add(Entry(one.run, 998, one.last, "key.asked", "", "", json.dumps(body)))
+    return one
+
+
+def test_an_undo_that_waits_for_keys_is_not_called_success() -> None:
+    """The run has succeeded, and still somebody is being waited for."""
+    stand = standing.of(asked_to_undo(2))
+    assert (stand.word, stand.exit, stand.next) == ("UNDO WAITING for key 1 of 2", 5, "engine approve RB-0142")
+    assert "nothing is put back" in stand.nothing
+
+
+def test_an_undo_with_all_its_keys_is_to_be_called_again() -> None:
+    """Its process has ended before the last key came."""
+    stand = standing.of(asked_to_undo(0))
+    assert (stand.word, stand.exit, stand.next) == ("UNDO may begin", 5, "engine undo RB-0142")
+
+
+def test_a_no_ends_the_undo() -> None:
+    """The run stands as it did."""
+    one = asked_to_undo(2)
+    body = {"person": "kofi", "role": "risk", "statement": {"decision": "reject"}}
+    one.add(Entry(one.run, 999, one.last, "key.given", "", "", json.dumps(body)))
+    assert standing.of(one).word == "SUCCEEDED"
+
+
+def test_nothing_is_offered_to_be_undone_where_nothing_was_changed() -> None:
+    """A run that was kept out goes on, or a new one starts."""
+    assert "engine undo" not in standing.ways(ended("failed", 1, "waiting"))
+
+
 def test_a_run_that_changed_nothing_says_so() -> None:
     """A second run of a finished playbook ends as nothing to do, not as success."""
     one = told("failed")
@@ -66,7 +108,7 @@ def test_a_run_that_changed_nothing_says_so() -> None:
 
 def test_every_exit_code_of_a_run_has_a_meaning() -> None:
     """The codes that a run can end with are those that people are told about."""
-    expected = {Exit.DONE, Exit.FAILED, Exit.HELD, Exit.WAITING, Exit.REJECTED, Exit.STALE, Exit.INTERRUPTED}
+    expected = set(Exit) - {Exit.USAGE, Exit.INVALID, Exit.CHANGES, Exit.BUG}
     assert expected == set(standing.MEANING)
 
 
