@@ -48,6 +48,9 @@ class Wire:
         for one in kept:
             one.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def http(
         self,
         method: str,

@@ -425,6 +425,7 @@ def test_every_place_points_at_its_value_in_blocks(data: Any) -> None:
     """In YAML's block style, each scalar and key reads back from its place; a container begins with its first part."""
     text = yaml.safe_dump(data, default_flow_style=False, allow_unicode=True, sort_keys=False, width=10**9)
     assume("? " not in text and "!!" not in text and "\\" not in text and "\n\n" not in text)
+    assume(not re.search(r"(?m)^[ -]*[-+.]?\d[\d.eE+-]*:", text))  # PyYAML writes `0E0` bare, and by YAML 1.2 it is a number
     document = readable(text)
     for keys, value in walk(document.data):
         shown = excerpt(document, keys)
@@ -433,9 +434,7 @@ def test_every_place_points_at_its_value_in_blocks(data: Any) -> None:
             if first is None:
                 assert shown in "{["
             elif isinstance(value, dict):
-                assert (
-                    document.place(keys)[1:] if False else document.place(keys).line == document.place(first, key=True).line
-                )
+                assert document.place(keys).line == document.place(first, key=True).line
                 assert document.place(keys).column == document.place(first, key=True).column
             else:
                 assert "-" == shown
