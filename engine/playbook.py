@@ -146,7 +146,6 @@ class Playbook:
     authority: Authority
     serial: tuple[int | float, ...] = ()
     max_failed: int | float = 0
-    deadline: float | None = None
     trigger_mode: str = "all"
     cooldown: float = 0.0
     on_unverified: str = "hold"

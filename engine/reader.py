@@ -152,7 +152,6 @@ class _Reader:
             authority=self._authority(data.get("authority")),
             serial=tuple(_amount(part) for part in (serial if isinstance(serial, list) else [serial] if serial else [])),
             max_failed=_amount(data.get("max_failed", 0)),
-            deadline=self._duration(self.document, ("deadline",), data.get("deadline")),
             trigger_mode="any" if isinstance(trigger, dict) and "any" in trigger else "all",
             cooldown=self._duration(
                 self.document, ("trigger", "cooldown"), trigger.get("cooldown") if isinstance(trigger, dict) else None
