@@ -68,10 +68,13 @@ class HostRow:
 
 @dataclass(frozen=True)
 class Modules:
-    """What the playbook's modules are: digest by name, and for each step that changes things whether it can be undone."""
+    """What the playbook's modules say: digest by name, for each step that changes things whether it can be undone, for each
+    step the names in parameters that are bare expressions; and every name that the playbook mentions."""
 
     digests: Mapping[str, str]
     undo: Mapping[str, bool]
+    bare: Mapping[str, frozenset[str]]
+    names: frozenset[str]
 
 
 def steps(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]) -> Modules:
@@ -81,7 +84,7 @@ def steps(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Op
     checker.strategy()
     if options.tags or options.skip_tags:
         checker.tags()
-    return Modules(checker.digests, checker.undo)
+    return Modules(checker.digests, checker.undo, checker.bare, frozenset(checker.used))
 
 
 def _raw(step: Step) -> Mapping[str, Json]:
@@ -101,6 +104,8 @@ class _Checker:
         self.book, self.catalog, self.rows, self.options, self.found = book, catalog, rows, options, found
         self.digests: dict[str, str] = {}
         self.undo: dict[str, bool] = {}
+        self.bare: dict[str, frozenset[str]] = {}
+        self.used: set[str] = set()
         self.shapes: dict[str, source.Shape] = {}
         self.entries: dict[str, Any] = {}
         self.registers: dict[str, Step] = {}
@@ -126,7 +131,7 @@ class _Checker:
                         first.place("register"),
                         "the first",
                     )
-        used: set[str] = set()
+        used = self.used
         for step in self.book.steps:
             if len(self.found) >= ENOUGH:
                 return
@@ -229,18 +234,9 @@ class _Checker:
         found = []
         for name, value in params.items():
             form = schema.get("properties", {}).get(name, {}).get("format")
-            if not isinstance(value, str) or template.templated(value):
-                continue
-            place, shown = step.place(step.module, name), f"`{printable(value)}`"
-            if form == "version" and (value.lower() in _MOVING or "/" in value or "\\" in value or ".." in value):
-                hint = "write the version's own name: others move, and nobody could say what was approved"
-                found.append(Diagnostic("LG045", f"{shown} does not name one version", place, hint=hint))
-            elif form == "url" and not _address(value):
-                hint = "write http://… or https://…, without a user and without a `#` part"
-                found.append(Diagnostic("LG046", f"{shown} is not an address that can be called", place, hint=hint))
-            elif form == "path" and (value.startswith(("~", "file:")) or "\\" in value or "\0" in value):
-                hint = "write a path that starts at the playbook's folder, or at /"
-                found.append(Diagnostic("LG046", f"{shown} is not a path", place, hint=hint))
+            if isinstance(value, str) and not template.templated(value) and (wrong := misformed(form, value)):
+                code, summary, hint = wrong
+                found.append(Diagnostic(code, summary, step.place(step.module, name), hint=hint))
         return found
 
     def _step_names(self, step: Step) -> set[str]:
@@ -263,7 +259,9 @@ class _Checker:
         for name, value in params.items():
             if properties.get(name, {}).get("format") == "expression" and isinstance(value, str):
                 more = set(properties[name].get("x-names", ()))
-                used |= self._expression(step, step.place(step.module, name), value, own | more)
+                names = self._expression(step, step.place(step.module, name), value, own | more) - more
+                self.bare[step.id] = self.bare.get(step.id, frozenset()) | names
+                used |= names
         bare = {name for name in params if properties.get(name, {}).get("format") == "expression"}
         rendered = {name: value for name, value in params.items() if name not in bare}
         for root, value in (((step.module,), rendered), (("loop",), step.loop), (("vars",), dict(step.vars))):
@@ -416,6 +414,20 @@ class _Checker:
                     Place("--tags" if tag in self.options.tags else "--skip-tags", 1, 1, len(tag), printable(tag)),
                     did_you_mean(tag, known, "tags: " + ", ".join(sorted(known)) if known else "no step has tags"),
                 )
+
+
+def misformed(form: str | None, value: str) -> tuple[str, str, str] | None:
+    """What a schema cannot say of a version, an address, a path: code, summary and hint, if it is wrong."""
+    shown = f"`{printable(value)}`"
+    if form == "version" and (value.lower() in _MOVING or "/" in value or "\\" in value or ".." in value):
+        hint = "write the version's own name: others move, and nobody could say what was approved"
+        return "LG045", f"{shown} does not name one version", hint
+    if form == "url" and not _address(value):
+        hint = "write http://… or https://…, without a user and without a `#` part"
+        return "LG046", f"{shown} is not an address that can be called", hint
+    if form == "path" and (value.startswith(("~", "file:")) or "\\" in value or "\0" in value):
+        return "LG046", f"{shown} is not a path", "write a path that starts at the playbook's folder, or at /"
+    return None
 
 
 def _address(text: str) -> bool:

@@ -46,9 +46,14 @@ class Options:
     skip_tags: tuple[str, ...] = ()
 
 
-def nodes(book: Playbook, options: Options, found: list[Diagnostic]) -> dict[str, Node]:
-    """The nodes of one host's walk; what is wrong with their order goes to `found`."""
-    made = _Layout(book, options, found).nodes()
+def nodes(
+    book: Playbook, options: Options, found: list[Diagnostic], bare: Mapping[str, frozenset[str]] | None = None
+) -> dict[str, Node]:
+    """The nodes of one host's walk; what is wrong with their order goes to `found`.
+
+    `bare`: the names that a step mentions in parameters which are expressions; only its module knows which those are.
+    """
+    made = _Layout(book, options, found, bare or {}).nodes()
     _circles(made, found)
     return made
 
@@ -77,8 +82,10 @@ def outline(nodes: Mapping[str, Node], name: str = "") -> networkx.DiGraph[str]:
 class _Layout:
     """Lays the steps out as nodes: order of the text, `needs`, mentions, blocks, gates between sections."""
 
-    def __init__(self, book: Playbook, options: Options, found: list[Diagnostic]) -> None:
-        self.book, self.options, self.found = book, options, found
+    def __init__(
+        self, book: Playbook, options: Options, found: list[Diagnostic], bare: Mapping[str, frozenset[str]]
+    ) -> None:
+        self.book, self.options, self.found, self.bare = book, options, found, bare
         self.made: dict[str, Node] = {}
         self.registers = {step.register: step.id for step in reversed(book.steps) if step.register}
         self.by_short = {step.short: step for step in book.steps}
@@ -153,7 +160,8 @@ class _Layout:
                 target = self._need(step, name, step.place("needs", index))
                 if target:
                     after.append(target)
-        for name in sorted(step.mentions):  # the order of a set differs from process to process
+        mentions = step.mentions | self.bare.get(step.id, frozenset())
+        for name in sorted(mentions):  # the order of a set differs from process to process
             other = self.registers.get(name)
             # what a later section registers is not known yet: `check` says so, at its place
             if other and other != step.id and not _later(other.partition("/")[0], step.section):

@@ -131,15 +131,14 @@ def compile(  # noqa: A001 (what the field calls it)
 ) -> Plan:  # fmt: skip
     """The plan. Raises EngineError with every mistake; without hosts, what only hosts could tell is not checked."""
     found: list[Diagnostic] = []
-    plan = check(book, catalog, rows, options or Options(), found)
+    plan, names = _checked(book, catalog, rows, options or Options(), found)
     if found:
         raise EngineError(found)
-    used = {name for step in book.steps for name in step.mentions}
     plan = replace(
-        plan, groups=dict(groups or {}) if used & {"groups", "hostvars"} else {}, roster=roster,
+        plan, groups=dict(groups or {}) if names & {"groups", "hostvars"} else {}, roster=roster,
         destinations={name: value for name, value in sorted((destinations or {}).items()) if name in _destinations(book)},
     )  # fmt: skip
-    return replace(plan, hosts=tuple(rows) if "hostvars" in used else tuple(_trimmed(plan, rows)))
+    return replace(plan, hosts=tuple(rows) if "hostvars" in names else tuple(_trimmed(rows, names)))
 
 
 def _destinations(book: Playbook) -> set[str]:
@@ -147,14 +146,11 @@ def _destinations(book: Playbook) -> set[str]:
     return {str(name) for one in named for name in (one if isinstance(one, list) else [one])}
 
 
-def _trimmed(plan: Plan, rows: Sequence[HostRow]) -> Iterable[HostRow]:
+def _trimmed(rows: Sequence[HostRow], names: frozenset[str]) -> Iterable[HostRow]:
     """Each host with the variables that the playbook can reach, through other variables too."""
-    reach = {name for step in plan.playbook.steps for name in step.mentions}
-    for value in plan.playbook.vars.values():
-        reach |= template.mentioned(value)
     for row in rows:
         wanted: set[str] = set()
-        queue = [name for name in reach if name in row.vars]
+        queue = [name for name in names if name in row.vars]
         while queue:
             name = queue.pop()
             wanted.add(name)
@@ -165,25 +161,53 @@ def _trimmed(plan: Plan, rows: Sequence[HostRow]) -> Iterable[HostRow]:
 
 def check(book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]) -> Plan:
     """What `compile` does, with the mistakes collected in `found`. Imports no graph library unless there is a circle."""
+    return _checked(book, catalog, rows, options, found)[0]
+
+
+def _checked(
+    book: Playbook, catalog: Catalog, rows: Sequence[HostRow], options: Options, found: list[Diagnostic]
+) -> tuple[Plan, frozenset[str]]:
+    """The plan, and every name that the playbook mentions."""
     modules = checks.steps(book, catalog, rows, options, found)
-    nodes = layout.nodes(book, options, found)
-    return Plan(book, nodes, tuple(rows), {}, modules.digests, options, modules.undo)
+    nodes = layout.nodes(book, options, found, modules.bare)
+    return Plan(book, nodes, tuple(rows), {}, modules.digests, options, modules.undo), modules.names
+
+
+_TEXT, _TEXTS, _MAPPING = {"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "object"}
+_NAMED = {"type": "object", "additionalProperties": _TEXT}
+_HOST = {"type": "array", "prefixItems": [_TEXT, _TEXTS, _MAPPING, _TEXTS], "minItems": 4, "maxItems": 4}
+
+
+def _record(optional: bool = False, **properties: Json) -> dict[str, Json]:
+    return {"type": ["object", "null"] if optional else "object", "required": list(properties), "properties": properties}
+
+
+#: What `load` takes from a stored plan; the digest says whether it is what was stored.
+_STORED = source.Shape(
+    _record(
+        digest=_TEXT, shown=_TEXT, playbook=_TEXT, texts=_NAMED, modules=_NAMED, destinations=_MAPPING,
+        hosts={"type": "array", "items": _HOST},
+        groups={"type": "object", "additionalProperties": _TEXTS},
+        options=_record(extra=_MAPPING, limit=_TEXT, tags=_TEXTS, skip_tags=_TEXTS),
+        roster=_record(optional=True, path=_TEXT, text=_TEXT),
+        preview=_record(optional=True, changes={"type": "array", "items": _MAPPING}),
+    )
+)  # fmt: skip
 
 
 def load(document: Mapping[str, Json], catalog: Catalog) -> Plan:
     """The plan that `Plan.document` stored. Raises EngineError when this engine or its modules would make another of it."""
     if document.get("format") != FORMAT:
-        raise EngineError(
-            Diagnostic(
-                "LG060", f"not a plan of this engine: {printable(str(document.get('format')))}", hint="make a new plan"
-            )
-        )
+        said = printable(str(document.get("format")))
+        raise EngineError(Diagnostic("LG060", f"not a plan of this engine: {said}", hint="make a new plan"))
+    if _STORED.problems(document, rendered=True):
+        raise EngineError(Diagnostic("LG060", "the plan is damaged", hint="make a new plan"))
     shown = document["shown"].rpartition("/")[0]
     prefix = f"{shown}/" if shown else ""
 
     def fetch(name: str) -> source.Document:
         if name not in document["texts"]:
-            raise EngineError(Diagnostic("LG001", f"{name} is not part of the plan"))
+            raise EngineError(Diagnostic("LG001", f"{name} is not part of the plan", hint="make a new plan"))
         return source.parse(document["texts"][name], prefix + name)
 
     found: list[Diagnostic] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import canon, source, template
+from engine import canon, check, source, template
 from engine.check import HostRow
 from engine.diagnostics import printable
 from engine.journal import Journal, ending
@@ -133,12 +133,14 @@ class Site:
 
     def _checked(self, step: Step, name: str, value: Json) -> None:
         """A rendered parameter against its own schema: what was a text while it was checked may be anything now."""
-        entry = self.catalog.get(step.module)
+        schema = self.catalog.get(step.module).schema.get("properties", {}).get(name, True)
         shape = self.shapes.get((step.module, name))
         if shape is None:
-            shape = self.shapes[step.module, name] = source.Shape(entry.schema.get("properties", {}).get(name, True))
-        for problem in shape.problems(self.secrets.scrub(value))[:1]:
-            said = printable(problem.message, 160)
+            shape = self.shapes[step.module, name] = source.Shape(schema)
+        problems = shape.problems(self.secrets.scrub(value), rendered=True)
+        wrong = check.misformed(schema.get("format"), value) if isinstance(schema, dict) and isinstance(value, str) else None
+        if problems or wrong:
+            said = printable(problems[0].message, 160) if problems else wrong and wrong[1]
             raise ModuleError(f"{step.place(step.module, name)}: `{name}` after rendering: {said}", "correct the value")
 
     def context(

@@ -441,8 +441,8 @@ class Shape:
         self.of = of
         self._validator: Any = None
 
-    def problems(self, value: Json) -> list[Any]:
-        """jsonschema's errors for `value`; texts that hold a template are passed over, they are checked when rendered."""
+    def problems(self, value: Json, rendered: bool = False) -> list[Any]:
+        """jsonschema's errors for `value`; until it is `rendered`, texts that hold a template are passed over."""
         if self._validator is None:
             from jsonschema import Draft202012Validator, FormatChecker
             from referencing import Registry
@@ -454,7 +454,7 @@ class Shape:
                 )
             # An empty registry: the default one opens the addresses that it finds in `$ref`.
             self._validator = Draft202012Validator(self.of, registry=Registry(), format_checker=checker)
-        return [error for error in self._validator.iter_errors(value) if not _templated(error)]
+        return [error for error in self._validator.iter_errors(value) if rendered or not _templated(error)]
 
 
 def validate(
