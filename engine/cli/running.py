@@ -132,7 +132,7 @@ def prompter(store: Journal, run: str, view: live.View, keys: tuple[Path, ...]) 
             return
         if not asked:
             asked.append(time.time())
-            view.write(f"Give a key here: type approve or reject, then Enter.  Elsewhere: engine approve {run}")
+            view.question(f"Give a key here: type approve or reject, then Enter.  Elsewhere: engine approve {run}")
         ready, _, _ = select.select([sys.stdin], [], [], 0)
         if not ready:
             return
