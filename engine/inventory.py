@@ -10,6 +10,7 @@ one folder. Several `-i` of the same folder are merged in order. Only a file nam
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import signal
@@ -135,8 +136,16 @@ def _hosts_file(path: Path) -> Path:
             raise refused(f"the folder {shown} has no hosts.yml", hint)
         return there[0]
     if not path.is_file():
+        below = sorted(
+            {
+                environment.shown(file.parent)
+                for name in HOSTS_FILES
+                for file in Path().glob(f"*/{glob.escape(path.name)}/{name}")
+            }
+        )
         beside = [environment.shown(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise refused(f"there is no inventory {shown}", did_you_mean(shown, beside, "check the path"))
+        near = f"did you mean `{below[0]}`?" if below else did_you_mean(shown, beside, "check the path")
+        raise refused(f"there is no inventory {shown}", near)
     if path.suffix not in environment.SUFFIXES and not os.access(path, os.X_OK):
         hint = f"convert it: ansible-inventory -i {shown} --list --yaml > hosts.yml; a program needs its executable bit"
         raise refused(f"{shown} is neither YAML (.yml) nor executable", hint)

@@ -5,6 +5,7 @@ In: a `Story`. Out: sentences that screen, page, chat and prompt share, and one 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ def of(story: Story, alive: bool | None = None) -> Standing:
     """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked."""
     if story.outcome:
         return _undo_waiting(story) if _undo_asked(story) else _ended(story)
+    if _refused(story) and (alive is False or story.interrupted):
+        waiting, again = "somebody to resume it: it then ends as rejected", f"engine resume {story.run}"
+        return Standing("REJECTED", 6, stands(story), waiting, "no host is changed: a no is final", again)
     if story.asked and not story.decision and len(story.counted()) < story.needed:
         return _waiting(story, gone=alive is False or story.interrupted)
     if alive is False or story.interrupted:
@@ -76,8 +80,13 @@ def _waiting(story: Story, gone: bool) -> Standing:
 def _undo_asked(story: Story) -> bool:
     """Whether an undo of the run has asked for keys and has not begun; a no among its keys has ended it."""
     asked = str((story.asked.get("facts") or {}).get("act", "")).startswith("undo ")
-    refused = any(key.statement.get("decision") == "reject" and key.at >= story.asked_at for key in story.keys)
-    return asked and not story.decision and not refused
+    return asked and not story.decision and not _refused(story)
+
+
+def _refused(story: Story) -> bool:
+    """Whether somebody has said no to the open question."""
+    noes = (key for key in story.keys if key.statement.get("decision") == "reject")
+    return not story.decision and any(key.at >= story.asked_at for key in noes)
 
 
 def _undo_waiting(story: Story) -> Standing:
@@ -148,16 +157,19 @@ def _trigger(story: Story) -> list[Step]:
 
 def plan_again(story: Story) -> str:
     """The command that makes a new plan for the same playbook and inventory."""
-    inventory = story.options.get("inventory") or []
-    listed = [inventory] if isinstance(inventory, str) else list(inventory)
-    return " ".join(["engine plan", story.playbook or "PLAYBOOK", *(f"-i {path}" for path in listed)])
+    return f"engine plan {_book(story)}"
+
+
+def _book(story: Story) -> str:
+    """The playbook and its inventories, as they are typed."""
+    return " ".join([shlex.quote(story.playbook or "PLAYBOOK"), *(f"-i {shlex.quote(path)}" for path in story.inventories)])
 
 
 def ways(story: Story) -> str:
     """What a person can do about a run that did not end well, in a sentence with commands."""
     run = story.run
     if story.outcome == "held":
-        again = f"`engine run {story.playbook} -e to=VERSION` goes to another version"
+        again = f"`engine run {_book(story)} -e to=VERSION` goes to another version"
         return f"`engine resume {run}` measures again, {again}, `engine undo {run}` puts back what it changed"
     if story.outcome == "undone":
         return f"repair what failed, then `{plan_again(story)}`"

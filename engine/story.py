@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pathlib import PurePath
 from engine import words
 from engine.journal import Entry
 from modules.contract import Json
@@ -175,6 +176,16 @@ class Series:
         return sorted(self.points.items())
 
 
+def _as_typed(body: Mapping[str, Json]) -> tuple[str, ...]:
+    """The run's inventories, seen from the folder in which the playbook was named."""
+    playbook = PurePath(str(body.get("playbook", "")))
+    folder = PurePath(str(body.get("base", "")))
+    for part in reversed(playbook.parent.parts):
+        folder = folder.parent if folder.name == part else PurePath()
+    paths = [PurePath(str(path)) for path in body.get("inventories") or ()]
+    return tuple(str(path.relative_to(folder) if folder.parts and path.is_relative_to(folder) else path) for path in paths)
+
+
 class Story:
     """A run as far as it is told. `add` takes the next entry; everything else may be read at any time in between.
 
@@ -185,7 +196,7 @@ class Story:
         self._keep = keep
         self.run = self.name = self.playbook = self.strategy = self.requester = self.digest = self.engine = ""
         self.plan: Mapping[str, Json] = {}
-        self.options: Mapping[str, Json] = {}
+        self.inventories: tuple[str, ...] = ()
         self.check = False
         self.hosts: tuple[str, ...] = ()
         self.batches: tuple[tuple[str, ...], ...] = ()
@@ -225,7 +236,7 @@ class Story:
         self.name, self.playbook = str(body.get("name", "")), str(body.get("playbook", ""))
         self.strategy, self.requester = str(body.get("strategy", "")), str(body.get("requester", ""))
         self.digest, self.engine = str(body.get("digest", "")), str(body.get("engine", ""))
-        self.check, self.options = bool(body.get("check")), body.get("options") or {}
+        self.check, self.inventories = bool(body.get("check")), _as_typed(body)
         self.hosts = tuple(body.get("hosts") or ())
         self.batches = tuple(tuple(batch) for batch in body.get("batches") or ())
         self.plan = body.get("plan") or {}

@@ -62,6 +62,32 @@ def test_a_run_that_another_kept_out_is_locked() -> None:
     assert stand.next == "engine resume RB-0146"
 
 
+def test_a_no_is_final_before_the_run_has_read_it() -> None:
+    """Its process has ended: nobody is sent after another key."""
+    one = told("waiting")
+    body = {"person": "kofi", "role": "risk", "statement": {"decision": "reject"}}
+    one.add(Entry(one.run, 999, one.last, "key.given", "", "", json.dumps(body)))
+    stand = standing.of(one, alive=False)
+    assert (stand.word, stand.exit, stand.next) == ("REJECTED", 6, "engine resume RB-0146")
+
+
+@pytest.mark.parametrize(
+    ("base", "playbook", "path", "typed"),
+    [
+        ("/r/playbooks", "playbooks/one.yml", "/r/inventories/x", "-i inventories/x"),
+        ("/r", "one.yml", "/r/x y", "-i 'x y'"),
+        ("/r/playbooks", "playbooks/one.yml", "/other/x", "-i /other/x"),
+        ("/r/playbooks", "../playbooks/one.yml", "/r/inventories/x", "-i /r/inventories/x"),
+    ],
+)
+def test_the_next_command_names_the_inventory_as_it_was_typed(base: str, playbook: str, path: str, typed: str) -> None:
+    """What is shown can be pasted into the terminal."""
+    one = story.Story()
+    body = {"playbook": playbook, "base": base, "inventories": [path]}
+    one.add(Entry("RB-0001", 1, 0.0, "run.started", "", "", json.dumps(body)))
+    assert standing.plan_again(one) == f"engine plan {playbook} {typed}"
+
+
 def asked_to_undo(keys: int) -> story.Story:
     """A finished run whose undo has asked for `keys` keys."""
     one = told("rollback")

@@ -65,7 +65,7 @@ class Book:
             "requester": "mira",
             "hosts": hosts,
             "batches": batches or [hosts],
-            "options": {"inventory": ["inventories/production"]},
+            "inventories": ["inventories/production"],
             "check": False,
             "engine": "0.1.0",
         }
