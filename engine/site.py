@@ -140,7 +140,7 @@ class Site:
         problems = shape.problems(self.secrets.scrub(value), rendered=True)
         wrong = check.misformed(schema.get("format"), value) if isinstance(schema, dict) and isinstance(value, str) else None
         if problems or wrong:
-            said = printable(problems[0].message, 160) if problems else wrong and wrong[1]
+            said = wrong[1] if wrong else printable(problems[0].message, 160)
             raise ModuleError(f"{step.place(step.module, name)}: `{name}` after rendering: {said}", "correct the value")
 
     def context(
