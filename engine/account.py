@@ -77,7 +77,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
     what = f"Changed: {standing.made(story, changed)}." if changed else f"{stand.safe[0].upper()}{stand.safe[1:]}."
     asked = f"{story.requester} asked for it" if story.requester else "It started by itself"
     left = _left(story)
-    over = "Yes." if story.exit == 0 else f"No: it waits for {stand.waiting}. If nobody does anything: {stand.nothing}."
+    over = "Yes." if not stand.exit else f"No: it waits for {stand.waiting}. If nobody does anything: {stand.nothing}."
     people = f" {words.plural(len(left), 'thing')} left for people." if left else ""
     return [
         ("What happened", why + what),

@@ -9,6 +9,7 @@ brackets end the process), resolve as YAML 1.1 (`NO` is false, `012` is 10) and 
 
 from __future__ import annotations
 
+import difflib
 import gc
 import hashlib
 import json
@@ -96,10 +97,21 @@ def load(path: Path, shown: str | None = None) -> Document:
             content = file.read(gate.MAX_BYTES + 1)  # it may be a device without an end
     except OSError as error:
         reason = error.strerror or str(error)
-        raise EngineError(
-            Diagnostic("LG001", f"cannot read {name}: {reason}", hint="check the path and its permissions")
-        ) from None
+        hint = _elsewhere(path) if isinstance(error, FileNotFoundError) else "check the path and its permissions"
+        raise EngineError(Diagnostic("LG001", f"cannot read {name}: {reason}", hint=hint)) from None
     return parse(content, name)
+
+
+def _elsewhere(path: Path) -> str:
+    """Where a file that is not at `path` may be: spelt a little differently, or one folder further down."""
+    try:
+        below = [] if path.is_absolute() else [str(file) for file in Path().glob("*/*.y*ml")]
+        beside = [str(file) for file in path.parent.glob("*.y*ml")]
+    except OSError:
+        below = beside = []
+    same = sorted(file for file in below if Path(file).name == path.name)
+    near = same[:1] or difflib.get_close_matches(str(path), [*beside, *below], 1, 0.85)
+    return f"did you mean `{printable(near[0], 200)}`?" if near else "check the path and its permissions"
 
 
 def parse(content: bytes | str, path: str) -> Document:

@@ -79,8 +79,8 @@ def _waiting(story: Story, gone: bool) -> Standing:
 
 def _undo_asked(story: Story) -> bool:
     """Whether an undo of the run has asked for keys and has not begun; a no among its keys has ended it."""
-    asked = str((story.asked.get("facts") or {}).get("act", "")).startswith("undo ")
-    return asked and not story.decision and not _refused(story)
+    refused = any(key.statement.get("decision") == "reject" for key in story.undo_keys)
+    return bool(story.undo_asked) and not story.undo_settled and not refused
 
 
 def _refused(story: Story) -> bool:
@@ -90,13 +90,14 @@ def _refused(story: Story) -> bool:
 
 
 def _undo_waiting(story: Story) -> Standing:
-    given, roles = len(story.counted()), " or ".join(story.asked.get("roles") or []) or "the roster"
-    until = f"after {words.utc(float(story.asked.get('expires') or 0))} these keys count no more, and nothing is put back"
-    if given >= story.needed:
+    asked, given = story.undo_asked, sum(not key.refused for key in story.undo_keys)
+    needed, roles = int(asked.get("keys") or 0), " or ".join(asked.get("roles") or []) or "the roster"
+    until = f"after {words.utc(float(asked.get('expires') or 0))} these keys count no more, and nothing is put back"
+    if given >= needed:
         again = f"engine undo {story.run}"
         return Standing("UNDO may begin", 5, stands(story), f"`{again}`: every key is there", until, again)
     waiting = f"{'another key' if given else 'a key'}, from {roles}, before anything is put back"
-    word = f"UNDO WAITING for key {given + 1} of {story.needed}"
+    word = f"UNDO WAITING for key {given + 1} of {needed}"
     return Standing(word, 5, stands(story), waiting, until, f"engine approve {story.run}")
 
 
@@ -346,15 +347,18 @@ def _of_keys(story: Story, entry: Entry, body: Mapping[str, Json]) -> Said:
         until = words.utc(float(body.get("expires") or 0), date=False)
         roles = ", ".join(body.get("roles") or []) or "anybody"
         plan, keys = words.short(str(body.get("digest", ""))), words.plural(int(body.get("keys") or 0), "key")
-        return Said("key asked", "engine", f"{keys} from {roles} for plan {plan}, until {until}", "decision")
+        act = f" ({(body.get('facts') or {})['act']})" if (body.get("facts") or {}).get("act") else ""
+        return Said("key asked", "engine", f"{keys} from {roles} for plan {plan}{act}, until {until}", "decision")
     if entry.kind == "key.given":
-        mine = next((key for key in story.keys if key.seq == entry.seq), None)
+        ours = story.undo_keys if any(key.seq == entry.seq for key in story.undo_keys) else story.keys
+        needed = int(story.undo_asked.get("keys") or 0) if ours is story.undo_keys else story.needed
+        mine = next((key for key in ours if key.seq == entry.seq), None)
         said = body.get("statement") or {}
         why = f": {said['reason']}" if said.get("reason") else ""
         if said.get("decision") == "reject":
             return Said("rejected", person, f"as {body.get('role')}{why}", "decision")
-        number = sum(1 for key in story.counted() if key.seq <= entry.seq)
-        counts = f"not counted: {mine.refused}" if mine and mine.refused else f"key {number} of {story.needed}"
+        number = sum(1 for key in ours if not key.refused and key.seq <= entry.seq)
+        counts = f"not counted: {mine.refused}" if mine and mine.refused else f"key {number} of {needed}"
         return Said("key given", person, f"{counts}, as {body.get('role')}{why}", "decision")
     if entry.kind == "key.refused":
         return Said("key not counted", person, str(body.get("why") or ""), "decision")

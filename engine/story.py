@@ -10,8 +10,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
 from pathlib import PurePath
+
 from engine import words
 from engine.journal import Entry
 from modules.contract import Json
@@ -210,6 +210,10 @@ class Story:
         self.steps: dict[tuple[str, str], Step] = {}
         self.asked: Mapping[str, Json] = {}
         self.asked_at = 0.0
+        #: The undo's own question for keys, the keys that were given for it, and how it was settled.
+        self.undo_asked: Mapping[str, Json] = {}
+        self.undo_keys: list[Key] = []
+        self.undo_settled = False
         self.keys: list[Key] = []
         self.decision: Mapping[str, Json] = {}
         self.decided_at = 0.0
@@ -323,6 +327,10 @@ class Story:
                     series.limits.append(limit)
 
     def _on_key_asked(self, entry: Entry, body: Mapping[str, Json]) -> None:
+        if (body.get("facts") or {}).get("act"):
+            self.undo_asked, self.undo_keys, self.undo_settled = body, [], False
+            return
+        self.undo_asked = {}
         if self.asked and self.asked.get("nonce") != body.get("nonce"):
             for key in self.keys:
                 key.refused = key.refused or "given for an earlier question"
@@ -338,17 +346,22 @@ class Story:
             str(body.get("fingerprint", "")),
             said,
         )
-        if any(other.person == key.person for other in self.counted()):
+        keys = self.undo_keys if self.undo_asked else self.keys
+        if any(other.person == key.person for other in keys if not other.refused):
             key.refused = "this person has already given a key"
         if said.get("decision") == "reject":
             key.refused = "it says no"
-        self.keys.append(key)
+        keys.append(key)
 
     def _on_key_refused(self, entry: Entry, body: Mapping[str, Json]) -> None:
         refused = str(body.get("why") or "not counted")
-        self.keys.append(Key(entry.at, entry.seq, str(body.get("person", "")), refused=refused))
+        keys = self.undo_keys if self.undo_asked else self.keys
+        keys.append(Key(entry.at, entry.seq, str(body.get("person", "")), refused=refused))
 
     def _on_authority_settled(self, entry: Entry, body: Mapping[str, Json]) -> None:
+        if body.get("of") == "undo":
+            self.undo_settled = True
+            return
         self.decision, self.decided_at = body, entry.at
         if body.get("decision") == "approved":
             for key in self.counted():

@@ -647,3 +647,15 @@ def test_looking_at_a_run_never_stops_it_from_being_taken(folder: Path) -> None:
         over.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_run_that_was_kept_out_is_not_the_one_that_is_meant(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a name, the newest run is meant, but not one that another had kept out: the other is the one to look at."""
+    store = Journal(folder / ".lastgood")
+    body = {"name": "fraud", "playbook": "p.yml", "hosts": ["eu"], "requester": "ana", "plan": {"nodes": [], "steps": []}}
+    assert ["RB-0001", "RB-0002"] == [store.start(body) for _ in range(2)]
+    store.append("RB-0002", "run.ended", {"outcome": "failed", "exit": 8, "why": "eu is held by RB-0001"})
+    store.close()
+    assert _said(capsys, "status").startswith("RB-0001")
+    assert "LOCKED" in _said(capsys, "status", "RB-0002")
+    assert "LOCKED" in _said(capsys, "runs")

@@ -104,6 +104,17 @@ def test_an_undo_that_waits_for_keys_is_not_called_success() -> None:
     assert "nothing is put back" in stand.nothing
 
 
+def test_the_keys_of_the_run_count_on_when_its_undo_asks_for_more() -> None:
+    """Who allowed the run does not change with a later question."""
+    one = asked_to_undo(2)
+    body = {"person": "kofi", "role": "risk", "statement": {"decision": "approve"}}
+    one.add(Entry(one.run, 999, one.last, "key.given", "", "", json.dumps(body)))
+    before = told("rollback")
+    assert (one.decision, one.asked) == (before.decision, before.asked)
+    assert [key.person for key in one.counted()] == [key.person for key in before.counted()]
+    assert standing.of(one).word == "UNDO WAITING for key 2 of 2"
+
+
 def test_an_undo_with_all_its_keys_is_to_be_called_again() -> None:
     """Its process has ended before the last key came."""
     stand = standing.of(asked_to_undo(0))
