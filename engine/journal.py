@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,8 @@ CREATE INDEX started ON entries (run) WHERE seq = 1;
 CREATE TABLE locks (host TEXT PRIMARY KEY, run TEXT NOT NULL, purpose TEXT NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
 """
 _SELECT = "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ?"
+#: The run with the highest number: it has four digits at least, and may have five.
+_NEWEST = "SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run) DESC, run DESC LIMIT 1"
 
 
 class JournalError(EngineError):
@@ -99,7 +102,7 @@ class Journal:
         self._queued = threading.Lock()
         self._leading = False
         self._writing = threading.Lock()
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
         self._claims: dict[str, IO[str]] = {}
         try:
             self._db = self._open()
@@ -150,8 +153,8 @@ class Journal:
         """Begins a run: its number and its first entry are one commit. Returns its id (``RB-0001``). Claims it."""
         with self._writing:
             self._begin()
-            number = self._db.execute("SELECT COUNT(*) FROM entries WHERE seq = 1").fetchone()[0] + 1
-            run = f"RB-{number:04d}"
+            last = self._db.execute(_NEWEST).fetchone()
+            run = f"RB-{int(last[0][3:]) + 1 if last else 1:04d}"
             ticket = _Ticket(run, "run.started", "", "", _dump(body), self._time())
             self._finish([ticket])
         if ticket.error:
@@ -190,7 +193,13 @@ class Journal:
             with self._writing:
                 self._begin(batch)
                 self._finish(batch)
+        except BaseException as error:  # an interrupt: nobody knows how far it came
+            self._broken = self._broken or error
+            raise
         finally:
+            for ticket in batch:
+                if not ticket.settled:
+                    ticket.error = self._failed()
             for ticket in batch:
                 if ticket.wake:
                     ticket.wake.release()
@@ -249,6 +258,8 @@ class Journal:
             self._broken = error
             for ticket in batch:
                 ticket.error = self._failed()
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")  # else nobody else could write either, for as long as this process lives
             return
         for ticket, entry in zip(batch, made, strict=True):
             ticket.entry = entry
@@ -298,7 +309,7 @@ class Journal:
 
     def runs(self) -> list[tuple[Entry, Entry]]:
         """Every run's first and last entry, oldest run first."""
-        names = [row[0] for row in self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY run")]
+        names = [row[0] for row in self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run), run")]
         found = []
         for name in names:
             both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
@@ -309,7 +320,7 @@ class Journal:
 
     def latest(self) -> str | None:
         """The newest run's id."""
-        rows = self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY run DESC LIMIT 1")
+        rows = self._rows(_NEWEST)
         return rows[0][0] if rows else None
 
     def files(self, run: str) -> Path:

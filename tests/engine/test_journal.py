@@ -1,0 +1,602 @@
+"""journal: what was acknowledged is there, in order and unchanged; who may write; what happens when nobody can."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import journal
+from engine.diagnostics import Exit
+from engine.journal import Entry, Journal, JournalError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def filled(folder: Path, count: int = 6, runs: int = 1) -> list[str]:
+    """A closed store with runs of `count` entries each."""
+    made = Journal(folder, now=iter(range(1_700_000_000, 1_800_000_000)).__next__)
+    names = [made.start({"name": f"run {n}"}) for n in range(runs)]
+    for number in range(2, count + 1):
+        for name in names:
+            made.append(name, "note", {"n": number}, f"host{number % 2}", f"execution/{number}")
+    made.close()
+    return names
+
+
+def raw(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(folder / "journal.db", isolation_level=None)
+
+
+def refused(call: Callable[[], Any], code: str, ends: Exit = Exit.FAILED) -> JournalError:
+    with pytest.raises(JournalError) as caught:
+        call()
+    assert (code, ends) == (caught.value.diagnostics[0].code, caught.value.exit)
+    assert caught.value.diagnostics[0].hint
+    return caught.value
+
+
+# -- entries
+
+
+def test_an_entry_is_given_back_as_it_was_written(tmp_path: Path) -> None:
+    """Number, time, kind, host, step and body come back the same, from this store and from another process's."""
+    body = {
+        "text": "précision → 0.98 🙂",
+        "n": 1,
+        "f": 0.1,
+        "none": None,
+        "list": [1, {"a": []}],
+        "true": True,
+        "quote": '"\\\n',
+    }
+    first = Journal(tmp_path, now=lambda: 1_700_000_000.123456)
+    run = first.start({"name": "x"})
+    made = first.append(run, "step.outcome", body, "h", "execution/a[2]")
+    assert (run, 2, 1_700_000_000.123456, "step.outcome", "h", "execution/a[2]") == (
+        made.run, made.seq, made.at, made.kind, made.host, made.step,
+    )  # fmt: skip
+    assert body == made.body
+    first.close()
+    second = Journal(tmp_path)
+    assert made == second.entries(run)[1] == second.verified(run)[1]
+    assert [2] == [entry.seq for entry in second.entries(run, after=1)]
+    second.close()
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=9), st.dictionaries(st.text(), st.text() | st.integers() | st.none()), st.text(), st.text()
+        )
+    )
+)
+def test_whatever_is_written_is_verified(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+    """Any texts in any field: the chain holds, and bodies come back."""
+    store = Journal(tmp_path_factory.mktemp("any"))
+    run = store.start({})
+    for kind, body, host, step in rows:
+        store.append(run, kind, body, host, step)
+    assert [body for _, body, _, _ in rows] == [entry.body for entry in store.verified(run)[1:]]
+    store.close()
+
+
+def test_half_a_character_does_not_break_the_record(store: Journal) -> None:
+    """A host may send half a surrogate pair in JSON: it is recorded as what nobody could read."""
+    run = store.start({})
+    assert {"why": "a?b"} == store.append(run, "note", {"why": "a\ud800b"}).body
+    assert 2 == len(store.verified(run))
+
+
+def test_runs_are_numbered_and_listed_in_their_order(tmp_path: Path) -> None:
+    """RB-0001, RB-0002, and after 9999 one digit more: the newest is the newest, however its number looks."""
+    store = Journal(tmp_path / "state")
+    assert (None, []) == (store.latest(), store.runs())
+    assert ["RB-0001", "RB-0002", "RB-0003"] == [store.start({"n": n}) for n in range(3)]
+    store.append("RB-0002", "run.ended", {"outcome": "succeeded"})
+    assert [("run.started", "run.started"), ("run.started", "run.ended"), ("run.started", "run.started")] == [
+        (first.kind, last.kind) for first, last in store.runs()
+    ]
+    store.close()
+    with contextlib.closing(raw(tmp_path / "state")) as db:
+        db.execute("UPDATE entries SET run = 'RB-9999' WHERE run = 'RB-0003'")
+    store = Journal(tmp_path / "state")
+    assert "RB-10000" == store.start({})
+    assert "RB-10001" == store.start({})
+    assert ("RB-10001", ["RB-0001", "RB-0002", "RB-9999", "RB-10000", "RB-10001"]) == (
+        store.latest(), [first.run for first, _ in store.runs()],
+    )  # fmt: skip
+    store.close()
+
+
+def test_a_run_that_was_deleted_gives_its_number_to_nobody(tmp_path: Path) -> None:
+    """Whatever is missing from the store, a new run has a number of its own and begins with its first entry."""
+    filled(tmp_path, runs=3)
+    with contextlib.closing(raw(tmp_path)) as db:
+        db.execute("DELETE FROM entries WHERE run = 'RB-0001'")
+    store = Journal(tmp_path)
+    assert "RB-0004" == store.start({})
+    assert ["run.started"] == [entry.kind for entry in store.entries("RB-0004")]
+    store.close()
+
+
+# -- the chain
+
+DAMAGES: dict[str, str] = {
+    "a body": "UPDATE entries SET body = '{\"n\":99}' WHERE seq = 3",
+    "a time": "UPDATE entries SET at = at + 1 WHERE seq = 3",
+    "a kind": "UPDATE entries SET kind = 'noted' WHERE seq = 3",
+    "a host": "UPDATE entries SET host = 'other' WHERE seq = 3",
+    "a step": "UPDATE entries SET step = 'execution/x' WHERE seq = 3",
+    "a hash": "UPDATE entries SET hash = REPLACE(hash, SUBSTR(hash, 1, 1), 'f') || '' WHERE seq = 3",
+    "the last hash": "UPDATE entries SET hash = SUBSTR(hash, 2) || 'x' WHERE seq = 6",
+    "a part moved to the next field":
+        "UPDATE entries SET host = host || SUBSTR(step, 1, 1), step = SUBSTR(step, 2) WHERE seq = 3",
+    "one deleted": "DELETE FROM entries WHERE seq = 3",
+    "the first deleted": "DELETE FROM entries WHERE seq = 1",
+    "one deleted and the rest renumbered":
+        "DELETE FROM entries WHERE seq = 3; UPDATE entries SET seq = seq - 1 WHERE seq > 3",
+    "two exchanged":
+        "UPDATE entries SET seq = -3 WHERE seq = 3; UPDATE entries SET seq = 3 WHERE seq = 4;"
+        "UPDATE entries SET seq = 4 WHERE seq = -3",
+    "one doubled": "INSERT INTO entries SELECT run, 7, at, kind, host, step, body, hash FROM entries WHERE seq = 3",
+    "one of another run": "UPDATE entries SET run = 'RB-0009'",
+    "one put in": "INSERT INTO entries VALUES ('RB-0001', 7, 1, 'note', '', '', '{}', 'x')",
+    "everything from three on, once more": "DELETE FROM entries WHERE seq IN (2, 3)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_changed_record_is_refused(tmp_path: Path, what: str) -> None:
+    """Any row that was changed, deleted, exchanged or put in is found, and the first place where it shows is named."""
+    filled(tmp_path)
+    with contextlib.closing(raw(tmp_path)) as db:
+        before = db.execute("SELECT * FROM entries").fetchall()
+        db.executescript(DAMAGES[what])
+        assert before != db.execute("SELECT * FROM entries").fetchall()
+    store = Journal(tmp_path)
+    run = "RB-0009" if "another run" in what else "RB-0001"
+    assert "was changed: entry" in refused(lambda: store.verified(run), "LG073").diagnostics[0].summary
+    store.close()
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 7), st.integers(2, 6), st.data())
+def test_a_bit_that_was_turned_is_found(
+    tmp_path_factory: pytest.TempPathFactory, column: int, seq: int, data: st.DataObject
+) -> None:
+    """Any single character of any field of any row: the chain does not hold any more."""
+    folder = tmp_path_factory.mktemp("bit")
+    filled(folder)
+    name = ("run", "seq", "at", "kind", "host", "step", "body", "hash")[column]
+    with contextlib.closing(raw(folder)) as db:
+        (value,) = db.execute(f"SELECT {name} FROM entries WHERE seq = ?", (seq,)).fetchone()
+        if isinstance(value, int):
+            other: Any = value ^ (1 << data.draw(st.integers(0, 40)))
+        else:
+            at = data.draw(st.integers(0, len(value) - 1))
+            other = value[:at] + chr(ord(value[at]) ^ (1 << data.draw(st.integers(0, 5)))) + value[at + 1 :]
+        with contextlib.suppress(sqlite3.IntegrityError):
+            db.execute(f"UPDATE OR FAIL entries SET {name} = ? WHERE seq = ?", (other, seq))
+        if (value,) == db.execute(f"SELECT {name} FROM entries WHERE seq = ?", (seq,)).fetchone():
+            return  # the number was taken
+    store = Journal(folder)
+    found = store.entries("RB-0001")
+    if found[-1].seq == len(found) and name == "run" and seq == 6:
+        pass  # the last entry went to another run: a cut tail, which only an anchor outside could tell
+    else:
+        with pytest.raises(JournalError):
+            store.verified("RB-0001")
+    store.close()
+
+
+def test_a_whole_record_that_was_written_anew_has_another_head(tmp_path: Path) -> None:
+    """Who recomputes every hash cannot keep the last one: an anchor outside tells a forged record from the real one."""
+    filled(tmp_path / "a")
+    filled(tmp_path / "b")
+    heads = []
+    for folder in ("a", "b"):
+        store = Journal(tmp_path / folder)
+        heads.append(store.verified("RB-0001")[-1].hash)
+        store.close()
+    assert heads[0] == heads[1], "the same entries have the same head"
+    with contextlib.closing(raw(tmp_path / "b")) as db:
+        rows = db.execute("SELECT seq, at, kind, host, step, body FROM entries ORDER BY seq").fetchall()
+        before = ""
+        for seq, at, kind, host, step, body in rows:
+            body = '{"n":99}' if seq == 3 else body
+            before = journal._hash(before, "RB-0001", seq, at, kind, host, step, body)
+            db.execute("UPDATE entries SET body = ?, hash = ? WHERE seq = ?", (body, before, seq))
+    store = Journal(tmp_path / "b")
+    assert heads[0] != store.verified("RB-0001")[-1].hash
+    store.close()
+
+
+# -- many writers
+
+
+def test_fifty_threads_share_commits_and_keep_their_order(store: Journal) -> None:
+    """Entries of many threads are committed together; each thread's are in its order, listeners hear all in the order of the
+    record, and the chain holds."""
+    run, heard = store.start({}), []
+    store.listeners.append(heard.append)
+    barrier = threading.Barrier(50)
+
+    def write(thread: int) -> None:
+        barrier.wait()
+        for number in range(20):
+            made = store.append(run, "note", {"thread": thread, "n": number})
+            assert made in store.entries(run, after=made.seq - 1)[:1], "it is there when `append` returns"
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(50)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(120)
+    found = store.verified(run)[1:]
+    assert 1_000 == len(found)
+    for thread in range(50):
+        assert list(range(20)) == [entry.body["n"] for entry in found if entry.body["thread"] == thread]
+    assert found == heard
+    assert store.commits < 900, "commits are shared"
+
+
+def test_several_entries_are_one_commit(store: Journal) -> None:
+    """`append_all` writes all of its entries or none."""
+    run = store.start({})
+    before = store.commits
+    made = store.append_all(run, [("a", {}, "", ""), ("b", {"x": 1}, "h", "s"), ("c", {}, "", "")])
+    assert (1, [2, 3, 4], ["a", "b", "c"]) == (store.commits - before, [e.seq for e in made], [e.kind for e in made])
+
+
+def test_two_processes_write_into_one_store(tmp_path: Path) -> None:
+    """A person who approves writes from another process while the run goes on: both chains hold, nothing is lost."""
+    store = Journal(tmp_path)
+    run = store.start({})
+    script = (
+        "import sys; from pathlib import Path; from engine.journal import Journal\n"
+        "j = Journal(Path(sys.argv[1]))\n"
+        "[j.append(sys.argv[2], 'key.given', {'n': n}) for n in range(40)]\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), run], cwd=ROOT)
+    for number in range(40):
+        store.append(run, "note", {"n": number})
+    assert 0 == other.wait(60)
+    found = store.verified(run)
+    assert Counter({"note": 40, "key.given": 40, "run.started": 1}) == Counter(entry.kind for entry in found)
+    assert list(range(40)) == [entry.body["n"] for entry in found if entry.kind == "key.given"]
+    store.close()
+
+
+# -- when nothing can be written
+
+
+def full(store: Journal) -> None:
+    """From now on the store has no room: SQLite says so, as on a full disk."""
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count={pages}")
+
+
+def test_a_commit_that_fails_breaks_the_store_for_good(tmp_path: Path) -> None:
+    """After one failed commit nothing is written any more, even when there is room again; a new process goes on."""
+    store = Journal(tmp_path)
+    run = store.start({})
+    store.append(run, "note", {"n": 1})
+    full(store)
+    failed = refused(lambda: store.append(run, "note", {"text": "x" * 100_000}), "LG072")
+    assert "full" in failed.diagnostics[0].summary
+    store._db.execute("PRAGMA max_page_count=1000000")
+    refused(lambda: store.append(run, "note", {"n": 2}), "LG072")
+    refused(lambda: store.append_all(run, [("a", {}, "", ""), ("b", {}, "", "")]), "LG072")
+    refused(lambda: store.start({}), "LG072")
+    refused(lambda: store.lock(run, ["h"], "x"), "LG072")
+    assert 2 == len(store.verified(run)), "what was acknowledged can still be read"
+    other = Journal(tmp_path)
+    assert 3 == other.append(run, "note", {"n": 3}).seq
+    assert [{}, {"n": 1}, {"n": 3}] == [entry.body for entry in other.verified(run)]
+    other.close()
+    store.close()
+
+
+def test_everybody_who_waits_for_a_failed_commit_is_told(store: Journal) -> None:
+    """Threads whose entries shared the commit that failed, and those that come after, all get the error; none hangs."""
+    run, errors, written = store.start({}), [], []
+    full(store)
+
+    def write(number: int) -> None:
+        try:
+            written.append(store.append(run, "note", {"n": number, "text": "x" * 20_000}))
+        except JournalError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(20)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    assert not any(one.is_alive() for one in threads)
+    assert (20, []) == (len(errors), written)
+    assert 1 == len(store.verified(run))
+
+
+@pytest.mark.parametrize("when", ["BEGIN", "INSERT", "COMMIT"])
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
+def test_an_error_at_any_moment_of_the_commit(tmp_path: Path, when: str, error: BaseException) -> None:
+    """Whatever goes wrong while an entry is written, the store says no to all that follows, and no entry is half there."""
+    store = Journal(tmp_path)
+    run = store.start({})
+
+    class Failing:
+        """The database, until the statement that fails."""
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db = db
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if statement.startswith(when):
+                raise error
+            return self.db.execute(statement, *values)
+
+        def executemany(self, statement: str, rows: Any) -> Any:
+            if statement.startswith(when):
+                raise error
+            return self.db.executemany(statement, rows)
+
+    real, store._db = store._db, Failing(store._db)  # type: ignore[assignment]
+    with pytest.raises((JournalError, KeyboardInterrupt)):
+        store.append(run, "note", {"n": 1})
+    store._db = real
+    refused(lambda: store.append(run, "note", {"n": 2}), "LG072")
+    real.close()
+    other = Journal(tmp_path)
+    assert ["run.started"] == [entry.kind for entry in other.verified(run)]
+    assert 2 == other.append(run, "note", {"n": 3}).seq
+    other.close()
+
+
+def test_a_failed_store_holds_nobody_up(tmp_path: Path) -> None:
+    """A process whose commit failed and that lives on lets others write."""
+    store = Journal(tmp_path)
+    run = store.start({})
+    full(store)
+    refused(lambda: store.append(run, "note", {"text": "x" * 100_000}), "LG072")
+    started, other = time.monotonic(), Journal(tmp_path)
+    assert 2 == other.append(run, "note", {}).seq
+    assert time.monotonic() - started < 10  # SQLite would wait 20 s for a lock
+    other.close()
+    store.close()
+
+
+STORES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no database": (lambda path: path.write_bytes(b"no database at all" * 100), "LG070"),
+    "random bytes": (lambda path: path.write_bytes(random.Random(1).randbytes(8192)), "LG070"),
+    "another mode": (lambda path: raw(path.parent).execute("PRAGMA journal_mode=WAL").close(), "LG070"),
+    "a newer format": (lambda path: raw(path.parent).execute("PRAGMA user_version=7").close(), "LG071"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir())[1], "LG070"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", STORES)
+def test_a_store_that_cannot_be_trusted_is_refused(tmp_path: Path, what: str) -> None:
+    """What is no database, is in a mode that may lose commits, or was written by a newer engine is refused by name."""
+    filled(tmp_path)
+    change, code = STORES[what]
+    change(tmp_path / "journal.db")
+    refused(lambda: Journal(tmp_path), code)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """Where the store cannot be put, the reason is told."""
+    (tmp_path / "file").write_text("")
+    refused(lambda: Journal(tmp_path / "file/state"), "LG070")
+
+
+def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
+    """Nobody else may read what a run recorded."""
+    store = Journal(tmp_path / "state")
+    run = store.start({})
+    assert {0o700} == {(tmp_path / "state").stat().st_mode & 0o777, store.files(run).stat().st_mode & 0o777}
+    assert 0o600 == (tmp_path / "state/journal.db").stat().st_mode & 0o777
+    assert (True, False) == (journal.exists(tmp_path / "state"), journal.exists(tmp_path))
+    store.close()
+
+
+def test_the_mode_is_one_that_survives_a_power_cut(store: Journal) -> None:
+    """Rollback journal, synchronous=EXTRA: of the modes that were tried, the one that lost nothing."""
+    assert "delete" == store._db.execute("PRAGMA journal_mode").fetchone()[0]
+    assert 3 == store._db.execute("PRAGMA synchronous").fetchone()[0]
+
+
+# -- listeners
+
+
+def test_a_listener_that_breaks_does_not_break_the_run(store: Journal) -> None:
+    """Who only looks may go away at any time: the entry is written, the others hear it, the broken one hears no more."""
+    run, heard, asked = store.start({}), [], []
+
+    def broken(entry: Entry) -> None:
+        asked.append(entry)
+        raise BrokenPipeError
+
+    store.listeners += [broken, heard.append]
+    store.append(run, "note", {"n": 1})
+    store.append(run, "note", {"n": 2})
+    store.announce(run, "step.started", {"n": 3}, "h", "s")
+    assert [1, 2, 3] == [entry.body["n"] for entry in heard]
+    assert [1] == [entry.body["n"] for entry in asked]
+    assert (0, "h", "s") == (heard[-1].seq, heard[-1].host, heard[-1].step)
+    assert 3 == len(store.verified(run)), "what is only announced is not recorded"
+
+
+# -- claims and locks
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from engine.journal import Journal
+j = Journal(Path(sys.argv[1]))
+run = j.start({})
+j.lock(run, sys.argv[2:], "a drill")
+print(run, flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def holder(folder: Path, *hosts: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process that runs a run and holds hosts, until it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), *hosts], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_run_is_run_by_one_process(tmp_path: Path) -> None:
+    """While a process runs a run, another that wants it is told who has it (exit 8); when it is killed, the next may."""
+    with holder(tmp_path) as (process, run):
+        store = Journal(tmp_path)
+        assert store.held(run)
+        refusal = refused(lambda: store.claim(run), "LG080", Exit.LOCKED)
+        assert f"process {process.pid}" in refusal.diagnostics[0].summary
+        assert store.append(run, "note", {"text": "anybody may leave a note"}).seq == 2
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not store.held(run)
+        store.claim(run)
+        assert store.held(run)
+        store.close()
+
+
+def test_looking_whether_a_run_is_held_takes_it_from_nobody(tmp_path: Path) -> None:
+    """Those who look do not hold: many may look while one claims."""
+    filled(tmp_path)
+    stores = [Journal(tmp_path) for _ in range(4)]
+    stop = threading.Event()
+
+    def look(store: Journal) -> None:
+        while not stop.is_set():
+            store.held("RB-0001")
+
+    threads = [threading.Thread(target=look, args=(store,)) for store in stores[1:]]
+    for one in threads:
+        one.start()
+    try:
+        for _ in range(20):
+            stores[0].claim("RB-0001")
+            assert stores[1].held("RB-0001")
+            stores[0].unlock("RB-0001")
+    finally:
+        stop.set()
+        for one in threads:
+            one.join()
+    for store in stores:
+        store.close()
+
+
+def test_hosts_are_taken_all_or_none(tmp_path: Path) -> None:
+    """A host that another living run holds refuses the whole set, names who has it and for what; the rest stays free."""
+    with holder(tmp_path, "b", "c") as (process, other):
+        store = Journal(tmp_path)
+        run = store.start({})
+        refusal = refused(lambda: store.lock(run, ["a", "b", "d"], "mine"), "LG080", Exit.LOCKED)
+        said = refusal.diagnostics[0].summary
+        assert ("b is held by", other in said, "a drill" in said) == (said[:12], True, True)
+        third = store.start({})
+        store.lock(third, ["a", "d"], "the rest")
+        process.kill()
+        process.wait()
+        store.lock(run, ["b", "c"], "taken over")
+        refused(lambda: store.lock(third, ["c"], "x"), "LG080", Exit.LOCKED)
+        store.unlock(run)
+        store.lock(third, ["c"], "now")
+        store.lock(third, ["c", "a"], "again")
+        store.close()
+
+
+# -- killed
+
+WRITE = """
+import sys, threading
+from pathlib import Path
+from engine.journal import Journal
+j = Journal(Path(sys.argv[1]))
+run = j.latest() or j.start({})
+def write(thread):
+    n = 0
+    while True:
+        n += 1
+        e = j.append(run, "note", {"thread": thread, "n": n, "text": "x" * 300})
+        sys.stdout.write(f"{e.seq} {e.hash}\\n"); sys.stdout.flush()
+for t in range(int(sys.argv[2])):
+    threading.Thread(target=write, args=(t,)).start()
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_killed_writer_leaves_a_whole_chain(tmp_path: Path, threads: int) -> None:
+    """Killed with signal 9 at any moment, again and again: what was acknowledged is there, and the chain holds."""
+    acknowledged: dict[int, str] = {}
+    dice = random.Random(threads)
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE, str(tmp_path), str(threads)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(dice.randint(1, 12))]
+        time.sleep(dice.random() / 50)
+        os.kill(process.pid, signal.SIGKILL)
+        lines += process.stdout.read().splitlines(keepends=True)
+        process.wait()
+        process.stdout.close()
+        pairs = (line.split() for line in lines if line.endswith("\n"))
+        acknowledged |= {int(seq): digest for seq, digest in pairs}
+        store = Journal(tmp_path)
+        found = {entry.seq: entry.hash for entry in store.verified("RB-0001")}
+        assert acknowledged.items() <= found.items()
+        store.close()
+    assert len(acknowledged) > 8
+
+
+def test_the_entry_that_ended_a_run(store: Journal) -> None:
+    """The last `run.ended` holds, until the run is resumed or its undo begins; messages after it change nothing."""
+    run = store.start({})
+    for kind, ended in (
+        ("run.ended", 2),
+        ("message.sent", 2),
+        ("run.resumed", None),
+        ("run.ended", 5),
+        ("undo.started", None),
+    ):
+        store.append(run, kind, {})
+        found = journal.ending(store.entries(run))
+        assert ended == (found and found.seq)
+    assert json.loads("null") is journal.ending([])
