@@ -25,6 +25,8 @@ from modules.contract import Completed, Json, ModuleError, Reply, TimedOut, Unre
 _CHUNK = 1 << 16
 #: Seconds until an address that does not take the connection counts as unreachable.
 _CONNECT = 10.0
+#: Seconds for which a kept connection is believed to be open; no server gives up one sooner.
+_FRESH = 0.5
 #: What may stand in the path and the query as it is written; everything else is percent-encoded.
 _SAFE = "/%:=&?+!$,;'@()*[]~-._"
 
@@ -37,14 +39,14 @@ class Wire:
     """
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[str, str], list[HTTPConnection]] = {}
+        self._idle: dict[tuple[str, str], list[tuple[HTTPConnection, float]]] = {}
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
 
     def close(self) -> None:
         """Lets go of the kept connections."""
         with self._lock:
-            kept, self._idle = [one for idle in self._idle.values() for one in idle], {}
+            kept, self._idle = [one for idle in self._idle.values() for one, _ in idle], {}
         for one in kept:
             one.close()
 
@@ -94,7 +96,7 @@ class Wire:
                 answer.close()  # read1 leaves it open at its very end, and the connection would refuse the next request
             if done:
                 with self._lock:
-                    self._idle.setdefault(address, []).append(connection)
+                    self._idle.setdefault(address, []).append((connection, time.monotonic()))
             else:
                 connection.close()
         names = {name.lower(): value for name, value in answer.getheaders()}
@@ -105,10 +107,11 @@ class Wire:
         while True:
             with self._lock:
                 idle = self._idle.get(address)
-                kept = idle.pop() if idle else None
+                kept, since = idle.pop() if idle else (None, 0.0)
             if kept is None:
                 return self._connected(address, timeout, where)
-            if not _readable(kept.sock):  # what can be read on an idle connection is its end
+            # What can be read on an idle connection is its end. Asking costs a system call, so one just used is believed.
+            if time.monotonic() - since < _FRESH or not _readable(kept.sock):
                 return kept
             kept.close()
 
@@ -146,6 +149,8 @@ class Wire:
             total += len(part)
             if total > limit:
                 raise ModuleError(f"{where} answered with more than {limit} bytes")
+            if answer.length == 0:
+                break
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimedOut(f"{where} was still sending its answer when the time was up")
@@ -197,8 +202,8 @@ class Wire:
 
 
 def _allow(connection: HTTPConnection, seconds: float) -> None:
-    """Bounds the next reading or writing on the connection."""
-    if connection.sock is not None:
+    """Bounds the next reading or writing on the connection. Setting the same bound again would cost a system call."""
+    if connection.sock is not None and connection.sock.gettimeout() != seconds:
         connection.sock.settimeout(max(seconds, 0.001))
 
 
