@@ -29,8 +29,9 @@ class Recalled:
     """What a run has behind it.
 
     `cut`: the intents without an outcome; `tried`: those of steps that were tried and failed; `again`: steps that ended well
-    and of which too little was recorded; `opened`: hosts whose gate to execution was; `failed`: (host, version) of the
-    candidates that failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle.
+    and of which too little was recorded; `opened`: hosts whose gate to execution was; `undone`: those that a remedy of the
+    playbook put back; `failed`: (host, version) of the candidates that failed; `lives`: how often the run has ended;
+    `uncertain`: those of `cut` that only a person can settle.
     """
 
     seen: int = 0
@@ -46,6 +47,7 @@ class Recalled:
     again: set[Place] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     opened: set[str] = field(default_factory=set)
+    undone: set[str] = field(default_factory=set)
     failed: list[tuple[str, str]] = field(default_factory=list)
     messages: list[Entry] = field(default_factory=list)
     uncertain: dict[Place, dict[str, Json]] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class _Fold:
                 self._another(entry)
             case "gate.opened":
                 found.opened.add(entry.host)
+            case "host.undone":
+                found.undone.add(entry.host)
             case "key.asked" if body["digest"] == self.plan.digest:
                 found.asked = entry
             case "authority.settled" if body.get("of") != "undo":

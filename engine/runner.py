@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import authority, outbox, preview, question, recall, step, undo
+from engine import authority, outbox, preview, question, recall, remedy, step, undo
 from engine.diagnostics import Exit
 from engine.journal import Entry
 from engine.layout import Node
@@ -337,12 +337,10 @@ class Run:
         with self.changed:
             where = self.batch_of[walk.row.name], walk.generation
             shared = {name: settled for (batch, name, turn), settled in self.shared.items() if (batch, turn) == where}
-        known = {register: one.registered for name, one in shared.items() if one and (register := self._register(name))}
+        names = {one.id: one.register for one in self.plan.playbook.steps if one.register}
+        known = {names[name]: one.registered for name, one in shared.items() if one and name in names}
         without = set(shared) | {name for name in walk.kept if walk.holds(walk.ways.nodes[name])}
         return preview.moved_since(self.site, walk.row, {**walk.registers, **known}, without)
-
-    def _register(self, name: str) -> str | None:
-        return cast(Step, self.plan.nodes[name].step).register
 
     def _drifted(self, walk: Walk, name: str, approved: Json, found: Json) -> None:
         """Records that a step is not done, because it would now do something else than what was approved."""
@@ -374,6 +372,7 @@ class Run:
     @staticmethod
     def _take(walk: Walk, one: Step, settled: Settled) -> str:
         """What a settled step means for its host."""
+        walk.uncertain = walk.uncertain or settled.outcome == "uncertain"
         if one.register:
             walk.registers[one.register] = settled.registered
         if one.section == "trigger":
@@ -415,33 +414,14 @@ class Run:
         return settled
 
     def _finish(self, walk: Walk) -> bool:
-        """The host's result and what its failure asks for. True: the host is to be walked once more."""
-        wrong = walk.went_wrong()
-        bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
-        if not walk.begun or walk.result or walk.parked or (wrong and not bad):  # not bad: only cut short by a cancel
+        """Gives the host its result. True: it is to be walked once more, with another candidate."""
+        if not walk.begun or walk.result or walk.parked:
             return False
-        if not wrong:
-            if not self.stopping:
-                walk.result = "recovered" if walk.tolerated else "succeeded"
+        result = remedy.of(self.site, walk, self.stopping)
+        if result != remedy.NEXT:
+            walk.result = result
             return False
-        if wrong == "verification" and self.plan.playbook.on_unverified == "next" and self._next(walk):
-            return True
-        walk.result = "held" if wrong == "verification" else "failed"
-        wants = self.plan.playbook.on_unverified if wrong == "verification" else ""
-        if (wants == "undo" or any(one.on_failure == "undo" for one in bad)) and not self.site.check:
-            walk.result = "undone" if undo.host(self.site, walk.row) in ("undone", "nothing") else walk.result
-        return False
-
-    def _next(self, walk: Walk) -> bool:
-        """Verification failed and the playbook says `next`: on to the next-best candidate, if one was chosen here."""
-        names = [
-            one.register for one in self.plan.playbook.section("execution") if one.module == "last_good" and one.register
-        ]
-        version = next(
-            (walk.registers[name]["version"] for name in names if walk.registers.get(name, {}).get("version")), None
-        )
-        if self.stopping or version is None or version in self.site.excluded.get(walk.row.name, {}):
-            return False
+        version = remedy.candidate(self.site, walk, self.plan.playbook)
         self.journal.append(self.id, "candidate.failed", {"version": version}, walk.row.name)
         self._exclude(walk, version)
         self.failed.discard(walk.row.name)
@@ -470,17 +450,12 @@ class Run:
         if self.stopping == "cancelled" and self.cancel_undo:
             undone = {walk.row.name: undo.host(self.site, walk.row) for walk in self.walks.values()}
         left = ", ".join(f"{name} ({how})" for name, how in undone.items() if how in ("drifted", "failed"))
-        outcome = self._outcome()
+        outcome = self.stopping or verdict({walk.result for walk in self.walks.values()})
         code = EXITS[outcome]
         body = {"outcome": outcome, "exit": int(code), "why": f"not put back: {left}" if left else self._why(outcome)}
         self.outbox.event(outcome, *(("failed",) if outcome == "drifted" else ()), "ended", of=("run.ended", body))
         self.outbox.close()
         return code
-
-    def _outcome(self) -> str:
-        if self.stopping:
-            return self.stopping
-        return verdict({walk.result for walk in self.walks.values()})
 
     def _why(self, outcome: str) -> str:
         if len(self.walks) > 1 and self.failed:
@@ -512,6 +487,8 @@ class Run:
             self.walks[host].again.add(name)
         for host in found.opened:
             self.walks[host].opened = True
+        for host in found.undone:
+            self.walks[host].result = "undone"
         self.outbox.restore(found.messages, found.lives)
         if found.cancel:
             self.cancel_undo = bool(found.cancel.get("undo"))

@@ -25,7 +25,7 @@ DONE = ("undone", "unchanged", "none")
 @dataclass(frozen=True)
 class Left:
     """A change that the run made or began on a host, over all its tries: `seq` and `last` are the first intent's number and
-    the last one's. `change` None: only its digest was kept."""
+    the last one's; `open`: it was not seen how the last one ended. `change` None: only its digest was kept."""
 
     host: str
     step: str
@@ -33,6 +33,7 @@ class Left:
     change: Change | None
     seq: int
     last: int
+    open: bool = True
 
 
 def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
@@ -66,9 +67,12 @@ def pending(entries: Iterable[Entry]) -> list[Left]:
         if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):
             change, earlier = step.intended(entry.body), found.get(entry.step)
             if earlier is not None:
-                found[entry.step] = replace(earlier, change=_joined(earlier.change, change), last=entry.seq)
+                joined = _joined(earlier.change, change)
+                found[entry.step] = replace(earlier, change=joined, last=entry.seq, open=True)
             else:
                 found[entry.step] = Left(entry.host, entry.step, entry.body["module"], change, entry.seq, entry.seq)
+        elif entry.kind == "step.outcome" and entry.step in found:
+            found[entry.step] = replace(found[entry.step], open=entry.body["outcome"] == "uncertain")
         elif entry.kind == "undo.outcome" and entry.body["outcome"] in DONE:
             found.pop(entry.step, None)
     return sorted(found.values(), key=lambda left: -left.seq)
@@ -98,6 +102,8 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         params = site.params(one, names)
         if not entry.can_undo(params):
             return _say(site, left, "none", "this step has no undo")
+        if left.open and entry.crash_class(params) == "D":
+            return _say(site, left, "none", "nothing shows whether it was done: look at the host, and put it back by hand")
         if left.change is None:
             why = "what was there before was not recorded (`no_log`, or a secret), so it cannot be put back"
             raise ModuleError(why, "put it back by hand")

@@ -64,7 +64,7 @@ class Walk:
         self.kept: dict[str, Json] = {}
         self.again: set[str] = set()
         self.fresh: set[str] = set()
-        self.begun = self.tolerated = self.opened = False
+        self.begun = self.tolerated = self.opened = self.uncertain = False
         self.parked: list[str] = []
         self.result = ""
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,29 +165,44 @@ class Stage:
 
     # -- the world itself
     def have(self, name: str, fields: Mapping[str, Any] | None, host: str = "a") -> None:
-        """Somebody makes the thing so, by hand (None: takes it away). Nobody counts this."""
-        path = self.base / "world" / host / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        if fields is not None:
-            path.write_text(json.dumps(fields))
+        """Somebody makes the thing so, by hand (None: takes it away). This is not counted."""
+        line = json.dumps({"is": fields if fields is None else dict(fields), "at": time.monotonic_ns(), "key": ""})
+        self.beside(name, host).parent.mkdir(parents=True, exist_ok=True)
+        with self.beside(name, host).open("a") as file:
+            file.write(line + "\n")
+
+    def beside(self, name: str, host: str = "a") -> Path:
+        """A file of the world: a thing's own, or one beside it (`NAME.trouble`, `NAME.broken`)."""
+        return self.base / "world" / host / name
+
+    def _lines(self, name: str, host: str) -> list[dict[str, Any]]:
+        path = self.beside(name, host)
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def thing(self, name: str, host: str = "a") -> Any:
         """What the thing is now; None when it is absent."""
-        path = self.base / "world" / host / name
-        return json.loads(path.read_text()) if path.exists() else None
+        lines = self._lines(name, host)
+        return lines[-1]["is"] if lines else None
+
+    def things(self) -> dict[str, Any]:
+        """Every thing of the world: `host/name` -> what it is."""
+        paths = [path for path in (self.base / "world").glob("*/*") if not path.suffix]
+        return {f"{path.parent.name}/{path.name}": self.thing(path.name, path.parent.name) for path in paths}
 
     def trouble(self, name: str, host: str = "a", **kinds: Any) -> None:
         """What goes wrong with the thing from now on: `read=`, `apply=`, `undo=`; without any, nothing."""
-        self.have(f"{name}.trouble", kinds, host)
+        path = self.beside(f"{name}.trouble", host)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(kinds))
 
     def effects(self, host: str = "") -> list[str]:
         """What was changed in the world, in order, as the things themselves counted it: `a/weight {"x": 2}`."""
-        path = self.base / "world" / "effects"
-        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [
-            f"{e['host']}/{e['name']} {json.dumps(e['after'], sort_keys=True)}" for e in found if host in ("", e["host"])
-        ]
+        found = []
+        for place in self.things():
+            where, name = place.split("/")
+            mine = [line for line in self._lines(name, where) if line["key"] and host in ("", where)]
+            found += [(line["at"], f"{place} {json.dumps(line['is'], sort_keys=True)}") for line in mine]
+        return [text for _, text in sorted(found)]
 
     def messages(self) -> list[dict[str, Any]]:
         """What arrived at the destination `desk`."""

@@ -88,13 +88,13 @@ def carried_out(run: Run, view: live.View) -> Exit:
 
 
 def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exit:
-    """Writes the report and prints the recap. Returns the exit code."""
-    told = story.tell(store.entries(run))
-    path = None
+    """Writes the report and prints the recap. Returns the exit code: whatever is wrong with those, it is the run's."""
+    told, path = story.tell(store.entries(run)), None
     try:
         path = written(store, told) if told.ended is not None else None
-    except OSError as error:
-        click.echo(f"the report could not be written: {error.strerror}. The record is whole: engine report {run}", err=True)
+    except Exception as error:  # noqa: BLE001 (the run has ended, and must not seem to have ended otherwise)
+        why = f"{type(error).__name__}: {error}"
+        click.echo(f"the report could not be written ({why}). The record is whole: engine report {run}", err=True)
     recap = {"kind": "recap", "run": run, "exit": int(code), "outcome": told.outcome, "report": str(path) if path else None}
     try:
         look = looks.style(sys.stderr)

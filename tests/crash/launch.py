@@ -61,7 +61,7 @@ class Boundaries:
 
         def entry(name: str, module: Any, *rest: Any) -> Any:
             found = made(name, module, *rest)
-            for word in ("apply", "undo"):
+            for word in ("apply", "undo", "_set"):  # the rehearsals' things are `_set` inside their effects
                 if hasattr(module, word) and not hasattr(module, f"_{word}_is_wrapped"):
                     setattr(module, word, self.wrapped(getattr(module, word), lambda *_, w=word: f"{w} of {name}"))
                     setattr(module, f"_{word}_is_wrapped", True)

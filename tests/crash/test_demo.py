@@ -24,7 +24,7 @@ def resume(demo: World, kill: Killer, at: int = 0) -> Ended:
 
 
 def rolled_back(demo: World, last: Ended, story: str) -> None:
-    """The end, counted where it happened: the version is back, each effect was done once, everyone was told and asked once."""
+    """The end, counted where it happened: the version is back, each effect done once, everyone told and asked once."""
     assert 0 == last.exit, f"{story}\n{last.said}"
     assert {"link": "v1", "serves": "v1", "moves": 1, "loads": 1} == demo.seen(), f"{story}\n{last.said}"
     entries = demo.entries()

@@ -108,7 +108,7 @@ def test_if_triggered(tmp_path: Path, mode: str, one: int | None, two: int, hold
     stage.have("one", {"on": one})
     stage.have("two", {"on": two})
     if one is None:
-        stage.have("one.broken", {})
+        stage.beside("one.broken").write_text("")
     assert 0 == stage.run("--if-triggered").exit
     assert ("succeeded" if holds else "not_triggered") == stage.ended["outcome"]
     assert holds == bool(stage.effects())

@@ -91,8 +91,7 @@ def test_the_intent_says_what_is_meant(tmp_path: Path) -> None:
     assert {"before": {"x": 0}, "after": {"x": 1}} == intent["change"]
     assert (1, "thing", "B", 32) == (intent["attempt"], intent["module"], intent["crash"], len(intent["key"]))
     assert {"name": "w", "fields": {"x": 1}} == intent["params"]
-    (effect,) = [json.loads(line) for line in (stage.base / "world" / "effects").read_text().splitlines()]
-    assert intent["key"] == effect["key"]
+    assert intent["key"] == json.loads(stage.beside("w").read_text().splitlines()[-1])["key"]
 
 
 # -- when, register, loop

@@ -20,10 +20,8 @@ def read(params, ctx):
     folder = ctx.base / "world" / ("shared" if params.get("shared") else ctx.host or "run")
     if (folder / f"{params['name']}.broken").exists():
         raise ModuleError(f"{params['name']} cannot be measured")
-    try:
-        found = json.loads((folder / params["name"]).read_text())
-    except FileNotFoundError:
-        found = {}
+    path = folder / params["name"]
+    found = (json.loads(path.read_text().splitlines()[-1])["is"] if path.exists() else None) or {}
     wanted = params.get("is", {})
     met = all(found.get(key) == value for key, value in wanted.items())
     return {"met": met, "_value": found, "_why": "as expected" if met else f"it is {json.dumps(found, sort_keys=True)}"}

@@ -1,14 +1,13 @@
 """A thing of the rehearsals has these fields, or is absent.
 
-Things lie in `world/<host>/` of the playbook's folder, one JSON file each, so that they outlive a killed process. Every
-effect is counted at the target: one line in `world/effects`, appended by whoever was made to change, not by who asked.
+Things lie in `world/<host>/` of the playbook's folder, one file each, so that they outlive a killed process. A thing is the
+last line of its file, and every change is one line more: it is done and counted in one write, whenever a process is killed.
 What goes wrong is written beside the thing (`<name>.trouble`), so a rehearsal can put it right between two commands.
 """
 
 import json
 import os
 import time
-from pathlib import Path
 
 from modules.contract import ModuleError, TimedOut, Unreachable
 
@@ -49,7 +48,7 @@ def read(params, ctx):
         return ["no state"]
     if trouble == "surrogate":
         return {"value": "\ud800 from a host"}
-    found = _load(_path(params, ctx))
+    found = _thing(params, ctx)
     if params.get("crash") == "D":
         # like a command: what is read is the receipt of this step and run, not the world
         return {"done": _receipt(ctx).exists()}
@@ -76,9 +75,9 @@ def apply(params, change, ctx):
         ctx.sleep(params["slow"])
     if trouble == "half":
         first = dict([next(iter(params["fields"].items()))])
-        _set(params, ctx, {**(_load(_path(params, ctx)) or {}), **first})
+        _set(params, ctx, {**(_thing(params, ctx) or {}), **first})
         raise ModuleError("it broke half-way")
-    _set(params, ctx, None if params.get("absent") else {**(_load(_path(params, ctx)) or {}), **params.get("fields", {})})
+    _set(params, ctx, None if params.get("absent") else {**(_thing(params, ctx) or {}), **params.get("fields", {})})
     if params.get("crash") == "D":
         _receipt(ctx).write_text("{}")
     if trouble == "breaks_after":
@@ -94,7 +93,7 @@ def apply(params, change, ctx):
 def undo(params, change, ctx):
     if _trouble(params, ctx, "undo") == "breaks":
         raise ModuleError("it would not go back")
-    now = _load(_path(params, ctx)) or {}
+    now = _thing(params, ctx) or {}
     _set(params, ctx, None if change.before is None else {**now, **change.before})
 
 
@@ -107,7 +106,7 @@ def crash_class(params):
 
 
 def history(params, ctx):
-    now = (_load(_path(params, ctx)) or {}).get("version")
+    now = (_thing(params, ctx) or {}).get("version")
     return [
         {
             "version": version, "created": f"2026-01-0{number}T00:00:00+00:00", "by": "", "tags": {}, "metrics": {},
@@ -129,37 +128,34 @@ def _receipt(ctx):
     return ctx.evidence / f"thing-{ctx.key}"
 
 
-def _load(path):
+def _thing(params, ctx):
+    """What it is now; None when it is absent."""
     try:
-        return json.loads(path.read_text())
+        lines = _path(params, ctx).read_text().splitlines()
     except FileNotFoundError:
         return None
+    return json.loads(lines[-1])["is"] if lines else None
 
 
 def _set(params, ctx, fields):
-    """The target changes itself, and counts that it did."""
+    """The target changes, and has counted that it did."""
     path = _path(params, ctx)
-    before = _load(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if fields is None:
-        path.unlink(missing_ok=True)
-    else:
-        aside = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-        aside.write_text(json.dumps(fields))
-        aside.replace(path)
-    host = path.parent.name
-    line = json.dumps({"host": host, "name": params["name"], "before": before, "after": fields, "key": ctx.key})
-    with (ctx.base / "world" / "effects").open("a") as log:
-        log.write(line + "\n")
+    line = json.dumps({"is": fields, "at": time.monotonic_ns(), "key": ctx.key}) + "\n"
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(out, line.encode())
+    finally:
+        os.close(out)
 
 
 def _trouble(params, ctx, when):
     """What goes wrong now: `{when: kind}`, or `{when: [kind, times]}` for the first times only."""
     path = _path(params, ctx, ".trouble")
-    trouble = _load(path) or {}
+    trouble = json.loads(path.read_text()) if path.exists() else {}
     kind = trouble.get(when)
     if isinstance(kind, list):
         kind, left = kind
         trouble[when] = [kind, left - 1]
-        Path(path).write_text(json.dumps({**trouble} if left > 1 else {k: v for k, v in trouble.items() if k != when}))
+        path.write_text(json.dumps({**trouble} if left > 1 else {k: v for k, v in trouble.items() if k != when}))
     return kind

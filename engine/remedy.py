@@ -1,0 +1,43 @@
+"""What a host's end asks for: nothing, an undo, or another candidate.
+
+In: a host that has come to rest. Out: its result. The undo is done here; that a host is to be walked once more for another
+candidate is said, and done by whoever walks it.
+"""
+
+from __future__ import annotations
+
+from engine import undo
+from engine.playbook import Playbook
+from engine.site import Site
+from engine.walk import Walk
+
+NEXT = "next"
+
+
+def of(site: Site, walk: Walk, stopping: str) -> str:
+    """The host's result: succeeded, recovered, failed, held, undone; `next`: another candidate; empty: it is not through."""
+    wrong, book = walk.went_wrong(), site.plan.playbook
+    bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
+    if wrong and not bad:
+        return ""  # only cut short by a cancel
+    if not wrong:
+        return "" if stopping else "recovered" if walk.tolerated else "succeeded"
+    unverified = wrong == "verification"
+    if unverified and book.on_unverified == NEXT and not stopping and candidate(site, walk, book):
+        return NEXT
+    wanted = (unverified and book.on_unverified == "undo") or any(one.on_failure == "undo" for one in bad)
+    may = wanted and not site.check and not walk.uncertain  # where nobody knows what was done, a person looks first
+    if may and undo.host(site, walk.row) in ("undone", "nothing"):
+        site.journal.append(site.run, "host.undone", {}, walk.row.name)
+        return "undone"
+    return "held" if unverified else "failed"
+
+
+def candidate(site: Site, walk: Walk, book: Playbook) -> str:
+    """The version that was chosen on this host in this run; empty when none was, or when it has been left already."""
+    for one in book.section("execution"):
+        chosen = walk.registers.get(one.register or "") if one.module == "last_good" else None
+        if chosen and chosen.get("version"):
+            version = str(chosen["version"])
+            return "" if version in site.excluded.get(walk.row.name, {}) else version
+    return ""
