@@ -97,6 +97,13 @@ def playbook(steps: int, folder: Path, module: str = "bench.cell") -> str:
     return head + "".join(f"  - name: Step {n}\n    {module}: {{path: 'cells/{n}', value: '1'}}\n" for n in range(steps))
 
 
+def fleet_playbook(steps: int) -> str:
+    """A chain of HTTP steps on every host."""
+    head = "name: A fleet\nstrategy: configuration\nhosts: all\nexecution:\n"
+    step = '  - name: Step {n}\n    http.resource: {{url: "{{{{ base }}}}/{n}", method: PUT, fields: {{version: "1"}}}}\n'
+    return head + "".join(step.format(n=n) for n in range(steps))
+
+
 def inventory(folder: Path, hosts: int) -> None:
     (folder / "inv").mkdir(exist_ok=True)
     (folder / "inv" / "hosts.yml").write_text(
@@ -149,14 +156,7 @@ def fleet(folder: Path, runs: int, hosts: int, steps: int = 8, delay: float = 0.
                 break
             except OSError:
                 time.sleep(0.05)
-        (folder / "fleet.yml").write_text(
-            "name: A fleet\nstrategy: configuration\nhosts: all\nexecution:\n"
-            + "".join(
-                f"  - name: Step {n}\n"
-                f'    http.resource: {{url: "{{{{ base }}}}/{n}", method: PUT, fields: {{version: "1"}}}}\n'
-                for n in range(steps)
-            )
-        )
+        (folder / "fleet.yml").write_text(fleet_playbook(steps))
         inventory(folder, hosts)
         memory: list[float] = []
 
