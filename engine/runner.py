@@ -356,8 +356,11 @@ class Run:
         if self.wishes.confirm and one.section == "execution" and not self.wishes.confirm(walk.row.name, one.id):
             self.stop("interrupted")
             return None
+        # the items of a loop that an earlier attempt has settled, unless something before it has been done anew
+        items = None if walk.renewed(walk.ways.nodes[one.id]) else self.items.get((walk.row.name, one.id))
+        perform = partial(step.perform, self.site, one, walk.row, walk.registers, walk.generation, items)
         try:
-            settled = self._shared(walk, one) if one.run_once else self._perform(walk, one)
+            settled = self._shared(walk, one, perform) if one.run_once else perform()
         except Stopped:
             return None if self.stopping in PAUSES else "stopped"
         except Drifted as drift:
@@ -385,14 +388,7 @@ class Run:
             return "recovered"
         return "bad"
 
-    def _perform(self, walk: Walk, one: Step) -> Settled:
-        return step.perform(self.site, one, walk.row, walk.registers, walk.generation, self._items(walk, one))
-
-    def _items(self, walk: Walk, one: Step) -> Mapping[str, Settled] | None:
-        """The items of a loop that an earlier attempt has settled, unless something before the loop has been done anew."""
-        return None if walk.renewed(walk.ways.nodes[one.id]) else self.items.get((walk.row.name, one.id))
-
-    def _shared(self, walk: Walk, one: Step) -> Settled | None:
+    def _shared(self, walk: Walk, one: Step, perform: Callable[[], Settled]) -> Settled | None:
         """`run_once`: the first host of the batch to come here does it, the others take its result."""
         key = (self.batch_of[walk.row.name], one.id, walk.generation)
         with self.changed:
@@ -403,7 +399,7 @@ class Run:
             self.shared[key] = None
         settled = None
         try:
-            settled = self._perform(walk, one)
+            settled = perform()
         finally:
             with self.changed:
                 if settled is None:
