@@ -10,7 +10,7 @@ to graph and no second format that could say something else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -195,8 +195,11 @@ _STORED = source.Shape(
 )  # fmt: skip
 
 
-def load(document: Mapping[str, Json], catalog: Catalog) -> Plan:
-    """The plan that `Plan.document` stored. Raises EngineError when this engine or its modules would make another of it."""
+def load(document: Mapping[str, Json], catalog: Catalog, needed: Collection[str] | None = None) -> Plan:
+    """The plan that `Plan.document` stored. Raises EngineError when this engine or its modules would make another of it.
+
+    `needed`: the modules that will be called, where not all will be; the others may have changed.
+    """
     if document.get("format") != FORMAT:
         said = printable(str(document.get("format")))
         raise EngineError(Diagnostic("LG060", f"not a plan of this engine: {said}", hint="make a new plan"))
@@ -224,24 +227,30 @@ def load(document: Mapping[str, Json], catalog: Catalog) -> Plan:
         made, groups={name: tuple(members) for name, members in document["groups"].items()}, roster=document["roster"],
         destinations=document["destinations"], preview=document["preview"],
     )  # fmt: skip
-    moved(document, made)
-    return made
+    moved(document, made, needed)
+    return replace(made, modules=document["modules"])
 
 
-def moved(document: Mapping[str, Json], made: Plan) -> None:
+def moved(document: Mapping[str, Json], made: Plan, needed: Collection[str] | None = None) -> None:
     """Raises EngineError (exit 7's LG061) naming what is not as it was when the plan was made."""
-    names = [name for name, digest in document["modules"].items() if made.modules.get(name) != digest]
+    names = [
+        name
+        for name, digest in document["modules"].items()
+        if made.modules.get(name) != digest and (needed is None or name in needed)
+    ]
     if names:
         raise EngineError(
             [
                 Diagnostic(
-                    "LG061", f"the module `{name}` is not the one that the plan was made with", hint="make a new plan"
+                    "LG061",
+                    f"the module `{name}` is not the one that the plan was made with",
+                    hint="install the version that it was made with, or make a new plan",
                 )
                 for name in names
             ],
             Exit.STALE,
         )
-    if made.digest != document["digest"]:
+    if replace(made, modules=document["modules"]).digest != document["digest"]:
         raise EngineError(
             Diagnostic("LG061", "this engine makes another graph of the same plan", hint="make a new plan with this engine"),
             Exit.STALE,

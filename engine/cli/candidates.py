@@ -45,7 +45,7 @@ def command(
     from engine.layout import Options
 
     who = opening.requester(None)
-    variables = opening.extra(given)  # noqa: S610 (not the one of Django)
+    variables = opening.extra(given)
     ready = opening.opened(playbook, inventories, Options(variables, host), who)
     steps = [step for step in ready.plan.playbook.steps if step.module == "last_good"]
     if not steps:

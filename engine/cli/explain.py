@@ -52,7 +52,7 @@ def command(variable: str, playbook: Path | None, inventories: tuple[str, ...], 
     book = opening.read(playbook, opening.catalog(playbook), mistakes) if playbook else None
     if mistakes:
         raise EngineError(mistakes)
-    extra = opening.extra(given)  # noqa: S610 (not the one of Django)
+    extra = opening.extra(given)
     found = _values(stock, host, book, extra, variable)
     style = look.style(sys.stdout)
     lines = _lines(variable, host, found, style) if found else _unset(variable, host, book, style)

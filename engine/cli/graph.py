@@ -36,7 +36,7 @@ def command(playbook: Path, inventories: tuple[str, ...], given: tuple[str, ...]
     from engine.diagnostics import Diagnostic
     from engine.layout import Options
 
-    options = Options(opening.extra(given))  # noqa: S610 (not the one of Django)
+    options = Options(opening.extra(given))
     if inventories:
         made = opening.opened(playbook, inventories, options).plan
     else:

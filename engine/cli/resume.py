@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,9 @@ def _names(host: str, step: str) -> tuple[str, ...]:
     return (step, short, f"{host}:{step}", f"{host}:{short}")
 
 
-def reopened(entries: list[Any]) -> tuple[Any, Path, dict[str, Any]]:
-    """The run's stored plan, if playbook, modules and inventory are still what they were. Raises EngineError (exit 7) that
-    names what is not."""
+def reopened(entries: list[Any], needed: Collection[str] | None = None) -> tuple[Any, Path, dict[str, Any]]:
+    """The run's stored plan, if playbook, modules (those `needed`, or all) and inventory are still what they were. Raises
+    EngineError (exit 7) that names what is not."""
     from engine import inventory, plan
     from engine.cli import opening
 
@@ -138,7 +139,7 @@ def reopened(entries: list[Any]) -> tuple[Any, Path, dict[str, Any]]:
             found.append(Diagnostic("LG061", f"the playbook {path} is not what it was when the run began"))
     modules = opening.catalog(base / document["playbook"])
     try:
-        made = plan.load(document, modules)
+        made = plan.load(document, modules, needed)
     except EngineError as error:
         found += error.diagnostics
     if body["inventories"] and not found:

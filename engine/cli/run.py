@@ -99,7 +99,7 @@ def _options(said: dict[str, Any]) -> Any:
     from engine import layout
     from engine.cli import opening
 
-    extra = opening.extra(said["extra"])  # noqa: S610 (no Django here)
+    extra = opening.extra(said["extra"])
     return layout.Options(extra, said["limit"], _words(said["tags"]), _words(said["skip_tags"]))
 
 

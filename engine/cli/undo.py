@@ -35,7 +35,8 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     run = running.known(store, run)
     store.claim(run)
     entries = store.verified(run)
-    ready, base, _ = reopened(entries)
+    # An undo calls the modules of what it puts back and no others, so an update of those does not stand in its way.
+    ready, base, _ = reopened(entries, {entry.body["module"] for entry in entries if entry.kind == "step.intent"})
     who = opening.requester(by)
     site = running.site(ready, store, run, base, who)
     site.started = entries[0].at
@@ -53,7 +54,9 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
         click.echo(f"{run} has changed nothing that could be put back.   next: engine report {run}", err=True)
         return Exit.FAILED
     question = f"Put these {len(changes) - len(lasting)} changes back?"
-    if not yes and sys.stdin.isatty() and not click.confirm(question, default=False, err=True):
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(f"{question} There is no terminal to ask on: say --yes")
+    if not yes and not click.confirm(question, default=False, err=True):
         return Exit.INTERRUPTED
     with running.shown(store, False, None) as view:
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}")

@@ -24,7 +24,7 @@ def command(files: tuple[Path, ...], inventories: tuple[str, ...], extra: tuple[
     from engine import layout
     from engine.cli import opening
 
-    options = layout.Options(opening.extra(extra))  # noqa: S610 (no Django here)
+    options = layout.Options(opening.extra(extra))
     found: dict[Path, list[Diagnostic]] = {file: _mistakes(file, inventories, options) for file in files}
     for said in found.values():
         if said:
