@@ -59,7 +59,7 @@ def test_validate_loads_what_reading_needs(tmp_path: Path) -> None:
     path.write_text(playbook(20), "utf-8")
     code, modules = loaded("validate", str(path))
     assert code == 0
-    assert set() == modules & {"apprise", "cryptography", "networkx", "rfc8785", "sqlite3", "structlog", "urllib3"}
+    assert set() == modules & {"apprise", "cryptography", "networkx", "rfc8785", "sqlite3", "ssl", "structlog", "urllib3"}
     assert modules >= {"yaml", "jsonschema", "jinja2"}, "it has read nothing"
 
 
