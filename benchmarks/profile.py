@@ -19,15 +19,16 @@ from pathlib import Path
 
 from benchmarks.__main__ import HERE, fleet_playbook, inventory
 
+_WAITS = ("method 'recv_into'", "method 'sendall'", "select")
 PARTS = {
-    "HTTP client (standard library)": ("http/client", "socket.py", "email/", "ssl.py", "urllib/parse", "method 'recv_into'", "method 'sendall'", "select"),
+    "HTTP client (standard library)": ("http/client", "socket.py", "email/", "ssl.py", "urllib/parse", *_WAITS),
     "HTTP: our wire and the module": ("modules/",),
     "journal: rows, hashes, JSON, SQLite": ("engine/journal", "sqlite3", "json/", "hashlib", "_hashlib"),
     "templates": ("engine/template", "jinja2", "engine/secrets"),
     "schemas of rendered parameters": ("jsonschema", "referencing", "engine/source"),
-    "the step: render, compare, decide, record": ("engine/step", "engine/site", "engine/values", "engine/canon", "dataclasses"),
+    "the step: render, compare, record": ("engine/step", "engine/site", "engine/values", "engine/canon", "dataclasses"),
     "walking the graph": ("engine/runner", "engine/walk", "queue", "engine/preview"),
-}  # fmt: skip
+}
 
 
 def profiled(folder: Path, port: int, hosts: int, forks: int) -> tuple[Counter[str], float]:
