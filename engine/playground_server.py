@@ -214,7 +214,7 @@ class _Door(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._route("PUT")
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the parent names it)
+    def log_message(self, format: str, *args: Any) -> None:
         """The metric page counts; nobody reads lines."""
 
     def _route(self, method: str) -> None:

@@ -180,7 +180,7 @@ def _slots(story: Story, look: Style) -> list[str]:
 _SIGNS = "+ record  ~ change  ! change without undo  = check or nothing to do  > message  ? person"
 
 
-def plan_text(preview: Mapping[str, Json], full: bool = False, look: Style = PLAIN, next: str = "") -> str:  # noqa: A002 (the word it prints)
+def plan_text(preview: Mapping[str, Json], full: bool = False, look: Style = PLAIN, next: str = "") -> str:
     """A plan for people: why, now against back to, each step with its undo and its grade. `next`: the command to show."""
     hosts = list(preview.get("hosts") or [])
     head = f"PLAN {words.short(str(preview.get('digest', '')))}  {preview.get('name', '')}"
