@@ -85,7 +85,7 @@ def main(hosts: int) -> None:
         server.wait()
     total = sum(parts.values())
     print(
-        f"\n{hosts} hosts × 8 steps, one worker: {spent:.2f} s of processor time with the profiler, {total:.2f} s of it in steps\n"
+        f"\n{hosts} hosts × 8 steps, one worker, under the profiler: {spent:.2f} s of processor time, {total:.2f} s in steps\n"
     )
     print("| part | share of the steps' time |\n| --- | --- |")
     for part, own in parts.most_common():

@@ -432,7 +432,7 @@ class Story:
         return grouped
 
     def counts(self, host: str | None = None) -> Counter[str]:
-        """How many steps ended in which way, on one host or on all. Evidence that was taken is `kept`: it changed nothing."""
+        """How many steps ended in which way, on one host or on all. Evidence counts as `kept`: it changed nothing."""
         ended = (step for step in self.steps.values() if step.ended and host in (None, step.host))
         return Counter("kept" if step.section == "forensics" and step.word == "changed" else step.word for step in ended)
 
