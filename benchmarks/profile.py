@@ -84,9 +84,7 @@ def main(hosts: int) -> None:
         server.terminate()
         server.wait()
     total = sum(parts.values())
-    print(
-        f"\n{hosts} hosts × 8 steps, one worker, under the profiler: {spent:.2f} s of processor time, {total:.2f} s in steps\n"
-    )
+    print(f"\n{hosts} hosts × 8 steps, one worker, profiled: {spent:.2f} s of processor time, {total:.2f} s in steps\n")
     print("| part | share of the steps' time |\n| --- | --- |")
     for part, own in parts.most_common():
         print(f"| {part} | {own / total:.0%} |")
