@@ -94,8 +94,9 @@ class _Look:
         after = before
         if entry.has("apply"):
             # Two steps of one module that read the same now probably speak of one thing: the second will find it changed.
+            # Two things that are both absent are no reason to think so.
             twin = (one.module, before) in self.readings
-            if change:
+            if change and before is not None:
                 self.readings.append((one.module, before))
             found["grade"] = "estimate" if hazy or twin else "exact"
             found["change"] = step.approvable(self.site, one, change)
