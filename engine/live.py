@@ -25,6 +25,8 @@ from engine.story import BAD, Story
 
 #: A run never says nothing for longer than this (seconds).
 HEARTBEAT = 30.0
+#: What comes within this many seconds is told together: being woken for each entry would hold a wide fleet up.
+GATHER = 0.04
 #: What Ctrl-C does here; where somebody only looks on, it does something else.
 STOP = "Ctrl-C: stop at the next safe point"
 _QUIET = ("step.started", "step.waiting", "step.intent", "undo.intent", "message.queued", "gate.opened")
@@ -90,6 +92,7 @@ class View:
                 self._do(lambda: self.tick(self.now()))
             if not more:
                 return
+            time.sleep(GATHER)
 
     def _do(self, act: Callable[[], None]) -> None:
         """A view that breaks says so once and is silent from then on; it does not take the run with it."""
