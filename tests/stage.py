@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +91,13 @@ class Stage:
         return self
 
     # -- commands, as they are typed
+    def process(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        """A command line as a process of its own, with the same store."""
+        env = {**os.environ, "LASTGOOD_STATE": str(self.state), "LASTGOOD_USER": "eve", "SSH_AUTH_SOCK": ""}
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        argv = [sys.executable, "-c", "from engine.cli.main import main; main()", *words]
+        return subprocess.Popen(argv, cwd=self.folder, env=env, text=True, **streams)
+
     def engine(self, *words: str) -> Said:
         """One command line, in this process."""
         out, err = io.StringIO(), io.StringIO()

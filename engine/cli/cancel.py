@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from engine.diagnostics import Exit
+
+if TYPE_CHECKING:
+    from engine.journal import Entry
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
@@ -32,7 +37,10 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
         return Exit.DONE
     who = opening.requester(by)
     store.append(run, "cancel.asked", {"by": who, "why": because, "undo": undo_too})
-    if store.held(run):
+    left = [word for word, there in (("cleans up", _cleans_up(entries)), ("puts back what was changed", undo_too)) if there]
+    if not store.held(run) and left:
+        click.echo(f"asked: {run} is not being run.   next: engine resume {run} {' and '.join(left)}, and ends it", err=True)
+    elif store.held(run):
         click.echo(f"asked: {run} stops at its next safe point.   next: engine status {run} --follow", err=True)
     else:
         store.append(
@@ -42,3 +50,10 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
             f"{run} was not being run and is now cancelled.   next: engine undo {run}, or engine report {run}", err=True
         )
     return Exit.DONE
+
+
+def _cleans_up(entries: list[Entry]) -> bool:
+    """Whether the run stopped in a section that has clean-up steps: some of them may have to run."""
+    begun = {entry.step.partition("/")[0] for entry in entries if entry.kind in ("step.intent", "step.outcome")}
+    nodes = entries[0].body["plan"]["nodes"]
+    return any(name.endswith(".always") and name.partition("/")[0] in begun for name, *_ in nodes)

@@ -118,7 +118,7 @@ def _alone(inventories: tuple[str, ...], said: dict[str, Any]) -> None:
 
 
 def _known_steps(plan: Any, said: dict[str, Any]) -> None:
-    """Refuses a step or a tag that the playbook does not have: the run would not stop there, or would do nothing."""
+    """Refuses a step that the playbook does not have: the run would not stop there."""
     from engine.diagnostics import did_you_mean
 
     steps = plan.playbook.steps
@@ -127,10 +127,6 @@ def _known_steps(plan: Any, said: dict[str, Any]) -> None:
         raise click.UsageError(
             f"--until {until}: no such step. {did_you_mean(until, shorts, 'engine graph shows the steps')}"
         )
-    tags = {tag for one in steps for tag in one.tags} | {"all", "always", "never", "tagged", "untagged"}
-    for tag in (*_words(said["tags"]), *_words(said["skip_tags"])):
-        if tag not in tags:
-            raise click.UsageError(f"no step has the tag `{tag}`. {did_you_mean(tag, tags, 'engine graph shows the steps')}")
 
 
 def _confirm(view: Any) -> Any:

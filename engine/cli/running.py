@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,7 +50,10 @@ def shown(store: Journal, as_json: bool, into: Path | None) -> Iterator[live.Vie
     view = live.view(sys.stderr)
     opened = into.open("w", encoding="utf-8") if into else None
     outs: list[TextIO] = ([sys.stdout] if as_json else []) + ([opened] if opened else [])
-    listeners = [view.add, *(report.Events(out, __version__).add for out in outs)]
+    listeners = [view.add]
+    for out in outs:
+        with suppress(OSError):  # nobody reads it: that is no reason not to run
+            listeners.append(report.Events(out, __version__).add)
     store.listeners += listeners
     try:
         with view:
@@ -103,6 +106,11 @@ def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exi
             click.echo(json.dumps(recap))
     except OSError:
         pass  # nobody reads any more; the exit code is still the run's
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python would end with its own exit code
     return code
 
 

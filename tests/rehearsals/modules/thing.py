@@ -71,6 +71,8 @@ def apply(params, change, ctx):
         raise Unreachable("it does not answer")
     if trouble == "lies":
         return
+    if trouble == "stuck":
+        time.sleep(60)  # it does not look whether the run is being stopped
     if "slow" in params:
         ctx.sleep(params["slow"])
     if trouble == "half":
