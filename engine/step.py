@@ -117,12 +117,13 @@ def _looped(whole: _Doing, done: Mapping[str, Settled]) -> Settled:
     results: list[Settled] = []
     for index, raw in enumerate(items):
         item = f"{step.id}[{index}]"
-        settled = done.get(item)
+        settled, started, clock = done.get(item), whole.site.now(), time.monotonic()
         if settled is None:
             more = {"item": template.render(raw, names) if isinstance(step.loop, list) else raw}
             doing = replace(whole, id=item, more=more)
             settled = _skipped(step, doing.names()) or _tried(doing)
-            record(whole.site, step, doing.place[0], item, replace(settled, started=whole.site.now()), None)
+            settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
+            record(whole.site, step, doing.place[0], item, settled, None)
         results.append(settled)
         if not settled.good and step.on_failure != "continue":
             break

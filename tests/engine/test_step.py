@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from stage import Stage, look, step
+
+from engine import step as room
+from engine.cli import opening
+from engine.site import Site
+from modules import catalog
 
 
 def play(tmp: Path, *steps: dict[str, Any], **more: Any) -> Stage:
@@ -388,3 +395,41 @@ def test_a_secret_is_never_put_back_as_stars(tmp_path: Path, monkeypatch: pytest
     assert 1 == said.exit
     assert "was not recorded" in said.text
     assert {"x": 1} == stage.thing("w")
+
+
+# -- check mode, for every module there is
+sys.path.append(str(Path(__file__).parents[1] / "modules"))
+
+import world as worlds  # noqa: E402 (the worlds of the modules' own laws)
+
+WORLDS = [(name, made) for name in catalog.OURS for made in worlds.worlds_of(name).items()]
+
+
+@pytest.mark.parametrize(("module", "made"), WORLDS, ids=[f"{name}-{made[0]}" for name, made in WORLDS])
+def test_check_never_opens_the_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, made: tuple[str, Any]
+) -> None:
+    """In check mode no module's `apply` is entered and its world stays as it is, whatever it would have changed."""
+    stage = Stage(tmp_path / "stage", {"execution": [step("w", {"x": 1})]})
+    ready = opening.opened(stage.playbook, [str(stage.stock)])
+    entry = catalog.Catalog().get(module)
+    assert entry is not None
+    entered: list[str] = []
+    with worlds.opened(made[1], tmp_path) as world, stage.store() as store:
+        for word in ("apply", "undo"):
+            if entry.has(word):
+                monkeypatch.setattr(entry.module, word, lambda *_, word=word: entered.append(word))
+        site = Site(
+            ready.plan, catalog.Catalog(), store, store.start({"name": "x"}), world.wire, world.base,
+            check=True, now=world.now,
+        )  # fmt: skip
+        monkeypatch.setattr(Site, "context", lambda *_: world.context())
+        one = replace(ready.plan.playbook.steps[0], module=module, params=world.params, timeout=30.0)
+        before = world.seen()
+        settled = room.perform(site, one, ready.plan.hosts[0], {})
+        assert not entered
+        assert before == world.seen()
+        assert settled.outcome in ("skipped", "unchanged"), settled
+        assert not [item for item in store.entries(site.run) if item.kind == "step.intent"]
+        if settled.outcome == "skipped":
+            assert settled.why.startswith("check mode, would change ")
