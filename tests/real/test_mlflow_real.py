@@ -349,10 +349,10 @@ def test_undo_brings_version_2_back(scene: Scene, desk: Desk) -> None:
     before = scene.seen()
     desk.run_with_keys(code=0)
     assert before != scene.seen()
-    desk.engine("undo", "--no-wait", code=5)
+    desk.engine("undo", "--yes", "--no-wait", code=5)
     assert "1" == scene.measure()[0]
     desk.approve("RB-0001")
-    desk.engine("undo")
+    desk.engine("undo", "--yes")
     assert before == scene.seen()
     assert scene.accuracy < 0.8
     assert "undone" == desk.ended()
@@ -445,9 +445,9 @@ def test_a_server_that_says_yes_and_serves_the_old_version(scene: Scene, desk: D
         assert "says that it has loaded tumours, and version 1 does not answer" in " ".join(said.split())
         assert {CHOOSE: "unchanged", ALIAS: "changed", LOAD: "failed"} == desk.outcomes()
         assert ("1", *before[1:]) == scene.seen()
-        desk.engine("undo", "--no-wait", code=5)
+        desk.engine("undo", "--yes", "--no-wait", code=5)
         desk.approve("RB-0001")
-        desk.engine("undo")
+        desk.engine("undo", "--yes")
     assert before == scene.seen()
 
 
