@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -454,9 +455,11 @@ class Run:
         return code
 
     def _why(self, outcome: str) -> str:
-        if len(self.walks) > 1 and self.failed:
-            left = sum(1 for walk in self.walks.values() if not walk.result)
-            return f"{len(self.failed)} of {len(self.walks)} hosts failed, {self.plan.tolerated} may; {left} are not through"
+        ends = Counter(walk.result for walk in self.walks.values())
+        bad = sum(ends[word] for word in ("drifted", "failed", "held", "undone"))
+        if len(self.walks) > 1 and bad:
+            back = f"; {ends['undone']} put back, which only a new run begins anew" if ends["undone"] else ""
+            return f"{bad} of {len(self.walks)} hosts failed, {self.plan.tolerated} may; {ends['']} are not through{back}"
         if outcome in ("expired", "rejected"):
             return "no host was changed: " + (
                 "nobody gave the missing key in time" if outcome == "expired" else "a person of the roles said no"
