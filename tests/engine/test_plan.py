@@ -114,6 +114,7 @@ OTHERS: dict[str, Callable[[], Plan]] = {
     "a variable behind a variable": lambda: base(rows=(row(who="{{ inner }}", inner="z", deep=1), ROWS[1])),
     "a variable in a condition": lambda: base(rows=(row(who="{{ inner }}", inner="a", deep=7), ROWS[1])),
     "data instead of a template": lambda: base(rows=(row(outside=("who",), who="{{ inner }}", inner="a", deep=1), ROWS[1])),
+    "data that mentions a variable": lambda: base(rows=(row(who="{{ deep }}", inner="a", deep=1), ROWS[1])),
     "a type": lambda: base(rows=(row(who="{{ inner }}", inner="a", deep="1"), ROWS[1])),
     "a host less": lambda: base(rows=ROWS[:1]),
     "a host more": lambda: base(rows=(*ROWS, row("three", who="a", deep=1))),
@@ -155,6 +156,14 @@ def previewed(**more: Any) -> Plan:
 def test_whatever_decides_what_is_done_changes_the_digest(what: str) -> None:
     """A key is for this plan: change one thing that decides what is done, and it is for another."""
     assert base().digest != OTHERS[what]().digest
+
+
+def test_data_and_template_of_the_same_text_are_two_plans() -> None:
+    """A value from outside is never rendered: the same text as a template is another plan, whatever else it reaches."""
+    rows = [(row(outside=outside, who="{{ deep }}", inner="a", deep=1), ROWS[1]) for outside in ((), ("who",))]
+    plans = [base(rows=one) for one in rows]
+    assert plans[0].hosts[0].vars == plans[1].hosts[0].vars
+    assert plans[0].digest != plans[1].digest
 
 
 SAME: dict[str, Callable[[], Plan]] = {
