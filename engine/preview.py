@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from engine import step, template
+from engine import abreast, step, template
 from engine.check import HostRow
 from engine.playbook import Step
 from engine.site import Site
@@ -111,10 +110,8 @@ class _Look:
 def made(site: Site, forks: int) -> Row:
     """The whole plan against the live state: ``{at, changes, steps, trigger, now, back_to}``. Changes nothing."""
     sections = ("trigger", "forensics", "execution", "verification")
-    with ThreadPoolExecutor(max(1, min(forks, len(site.plan.hosts)))) as pool:
-        rows = [
-            found for batch in pool.map(lambda row: on_host(site, row, sections, {}), site.plan.hosts) for found in batch
-        ]
+    batches = abreast.each(lambda row: on_host(site, row, sections, {}), site.plan.hosts, forks)
+    rows = [found for batch in batches for found in batch]
     return {"at": site.now(), "changes": rows, **_overview(site, rows)}
 
 

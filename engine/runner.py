@@ -14,12 +14,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import authority, outbox, preview, question, recall, remedy, step, undo
+from engine import abreast, authority, outbox, preview, question, recall, remedy, step, undo
 from engine.diagnostics import Exit
 from engine.journal import Entry
 from engine.layout import Node
@@ -140,8 +139,8 @@ class Run:
             self.tasks.put(partial(self._begin, walk))
         self._wait(walks)
         if self.broken is None and self.stopping in ("", "cancelled"):
-            with ThreadPoolExecutor(max(1, min(64, len(walks)))) as pool:
-                again = [walk for walk, next_ in zip(walks, pool.map(self._finish, walks), strict=True) if next_]
+            more = abreast.each(self._finish, walks, 64)
+            again = [walk for walk, another in zip(walks, more, strict=True) if another]
             if again:  # and with them those that did not begin while it looked as if too many had failed
                 self._walk(again + [walk for walk in walks if not walk.begun and not walk.result and walk not in again])
 
@@ -426,11 +425,12 @@ class Run:
 
     def _exclude(self, walk: Walk, version: str) -> None:
         host = walk.row.name
-        self.site.excluded.setdefault(host, {})[version] = "it failed verification in this run"
-        self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != host}
-        for known in (self.items, self.site.tried, self.site.unsettled):
-            for key in [key for key in known if key[0] == host and key[1].partition("/")[0] in AGAIN]:
-                del known[key]
+        with self.changed:  # other hosts may come here at the same time
+            self.site.excluded.setdefault(host, {})[version] = "it failed verification in this run"
+            self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != host}
+            for known in (self.items, self.site.tried, self.site.unsettled):
+                for key in [key for key in known if key[0] == host and key[1].partition("/")[0] in AGAIN]:
+                    del known[key]
         walk.anew(AGAIN)
 
     # -- the end

@@ -16,7 +16,7 @@ from engine import step, template
 from engine.check import HostRow
 from engine.journal import Entry
 from engine.site import Site
-from modules.contract import Change, Json, ModuleError, State, compared
+from modules.contract import Change, Json, ModuleError, State, Stopped, compared
 
 #: Outcomes after which a change needs no more undoing.
 DONE = ("undone", "unchanged", "none")
@@ -45,7 +45,7 @@ def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
         if halt.is_set():
             return "stopped"
         outcome = _one(site, row, left, registered(entry for entry in entries if entry.seq < left.last), halt)
-        if outcome in ("drifted", "failed"):
+        if outcome in ("drifted", "failed", "stopped"):
             return outcome
         result = "undone" if outcome in ("undone", "unchanged") else result
     return result
@@ -119,6 +119,8 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         with step.guarded():
             entry.call("undo", params, change, ctx)
         after = step.looked(entry, params, ctx)
+    except Stopped:
+        return "stopped"  # the next undo looks first
     except (template.Fault, ModuleError) as error:
         return _say(site, left, "failed", str(site.secrets.scrub(error.message)))
     if not _shows(after, change.before):

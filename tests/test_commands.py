@@ -255,6 +255,38 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path, times: int) -> None:
         assert ["a/a", "a/w", "a/v"] == [line.split()[0] for line in stage.effects()]
 
 
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_ctrl_c_while_a_host_does_not_answer(tmp_path: Path, verb: str) -> None:
+    """While the plan is only being looked at, one Ctrl-C ends the command at once, whatever a host does."""
+    stage = play(tmp_path, authority=TWO_KEYS).people()
+    stage.trouble("w", read="stuck")
+    with going(stage, verb, str(stage.playbook), "-i", str(stage.stock)) as process:
+        wait(stage.beside("w.stuck").exists, "the reading")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=50)
+        assert time.monotonic() - began < 20
+    assert Exit.INTERRUPTED == process.returncode
+    assert "interrupted before anything was changed" in err
+
+
+def test_ctrl_c_in_an_undo(tmp_path: Path) -> None:
+    """An undo that is stopped says how to go on, and goes on where it was."""
+    stage = play(tmp_path, step("a", {"x": 1}), step("b", {"x": 1}), step("c", {"x": 1}))
+    assert Exit.DONE == stage.run().exit
+    stage.trouble("b", undo="waits")
+    with going(stage, "undo", "RB-0001", "-y") as process:
+        wait(lambda: len(stage.bodies("undo.intent")) == 2, "the undo of the second step")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=50)
+    assert Exit.INTERRUPTED == process.returncode, err
+    assert "engine undo RB-0001" in err
+    assert (None, {"x": 1}) == (stage.thing("c"), stage.thing("a"))
+    stage.trouble("b")
+    assert Exit.DONE == stage.undo().exit
+    assert 6 == len(stage.effects())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_process_that_dies(tmp_path: Path, number: signal.Signals) -> None:
     """However the process ends, the run can be taken up and does what is left."""

@@ -65,7 +65,14 @@ def shown(store: Journal, as_json: bool, into: Path | None) -> Iterator[live.Vie
 
 
 def carried_out(run: Run, view: live.View) -> Exit:
-    """Runs to the end with Ctrl-C understood: once stops at the next safe point, twice stops now."""
+    """Runs to the end, with Ctrl-C understood."""
+    with stoppable(lambda: run.stop("interrupted"), view, f"engine resume {run.id}"):
+        return run.go()
+
+
+@contextmanager
+def stoppable(stop: Callable[[], object], view: live.View, onward: str) -> Iterator[None]:
+    """Ctrl-C: once calls `stop`, and what is under way is finished; twice ends the process at once. `onward` goes on."""
     pressed = 0
 
     def interrupt(_signal: int, _frame: object) -> None:
@@ -73,19 +80,17 @@ def carried_out(run: Run, view: live.View) -> Exit:
         pressed += 1
         if pressed > 1:
             view.close()
-            os.write(
-                2, f"\nstopped now. Nothing is lost: the journal has every step.   next: engine resume {run.id}\n".encode()
-            )
+            os.write(2, f"\nstopped now. Nothing is lost: the journal has every step.   next: {onward}\n".encode())
             os._exit(int(Exit.INTERRUPTED))
         view.write(
             "stopping at the next safe point: steps under way are finished, none is begun. Ctrl-C again stops now. "
-            f"Then: engine resume {run.id}"
+            f"Then: {onward}"
         )
-        run.stop("interrupted")
+        stop()
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        return run.go()
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 

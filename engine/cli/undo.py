@@ -62,7 +62,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}")
         try:
             befores = dict.fromkeys(_before(one) for one in changes if one not in lasting)
-            code = _keyed(site, view, said, words.some(befores)) or _undone(site, who)
+            code = _keyed(site, view, said, words.some(befores)) or _undone(site, view, who)
         finally:
             store.unlock(run)
     return running.finished(store, run, code)
@@ -127,23 +127,19 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
         time.sleep(runner.TICK)
 
 
-def _undone(site: Any, who: str) -> Exit:
+def _undone(site: Any, view: Any, who: str) -> Exit:
     """Every host's changes, hosts side by side. Ctrl-C stops after the change that is being put back."""
     import threading
-    from concurrent.futures import ThreadPoolExecutor
 
-    from engine import undo
+    from engine import abreast, undo
+    from engine.cli import running
 
     site.journal.append(site.run, "undo.started", {"by": who})
     halt = threading.Event()
-    with ThreadPoolExecutor(max(1, min(64, len(site.plan.hosts)))) as pool:
-        futures = [pool.submit(undo.host, site, row, halt) for row in site.plan.hosts]
-        try:
-            results = [future.result() for future in futures]
-        except KeyboardInterrupt:
-            halt.set()
-            click.echo(f"stopped. What is back stays so.   next: engine undo {site.run} goes on", err=True)
-            return Exit.INTERRUPTED
+    with running.stoppable(halt.set, view, f"engine undo {site.run}"):
+        results = abreast.each(lambda row: undo.host(site, row, halt), site.plan.hosts, 64)
+    if "stopped" in results:
+        return Exit.INTERRUPTED
     outcome = next((word for word in ("drifted", "failed") if word in results), "")
     if outcome:
         site.journal.append(site.run, "undo.ended", {"outcome": outcome})

@@ -32,6 +32,9 @@ SCHEMA = {
 
 def read(params, ctx):
     trouble = _trouble(params, ctx, "read")
+    if trouble == "stuck":
+        _path(params, ctx, ".stuck").touch()
+        time.sleep(60)
     if trouble == "unreadable":
         raise ModuleError(f"{params['name']} cannot be read", "look at it")
     if trouble == "unreachable":
@@ -93,8 +96,11 @@ def apply(params, change, ctx):
 
 
 def undo(params, change, ctx):
-    if _trouble(params, ctx, "undo") == "breaks":
+    trouble = _trouble(params, ctx, "undo")
+    if trouble == "breaks":
         raise ModuleError("it would not go back")
+    if trouble == "waits":
+        ctx.sleep(60)
     now = _thing(params, ctx) or {}
     _set(params, ctx, None if change.before is None else {**now, **change.before})
 
