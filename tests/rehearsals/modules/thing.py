@@ -7,6 +7,7 @@ What goes wrong is written beside the thing (`<name>.trouble`), so a rehearsal c
 
 import json
 import os
+import signal
 import time
 
 from modules.contract import ModuleError, TimedOut, Unreachable
@@ -35,6 +36,8 @@ def read(params, ctx):
     if trouble == "stuck":
         _path(params, ctx, ".stuck").touch()
         time.sleep(60)
+    if trouble == "dies":
+        _die()
     if trouble == "unreadable":
         raise ModuleError(f"{params['name']} cannot be read", "look at it")
     if trouble == "unreachable":
@@ -78,11 +81,15 @@ def apply(params, change, ctx):
         time.sleep(60)  # it does not look whether the run is being stopped
     if "slow" in params:
         ctx.sleep(params["slow"])
+    if trouble == "dies":
+        _die()
     if trouble == "half":
         first = dict([next(iter(params["fields"].items()))])
         _set(params, ctx, {**(_thing(params, ctx) or {}), **first})
         raise ModuleError("it broke half-way")
     _set(params, ctx, None if params.get("absent") else {**(_thing(params, ctx) or {}), **params.get("fields", {})})
+    if trouble == "dies_after":
+        _die()
     if params.get("crash") == "D":
         _receipt(ctx).write_text("{}")
     if trouble == "breaks_after":
@@ -103,6 +110,8 @@ def undo(params, change, ctx):
         ctx.sleep(60)
     now = _thing(params, ctx) or {}
     _set(params, ctx, None if change.before is None else {**now, **change.before})
+    if trouble == "dies_after":
+        _die()
 
 
 def can_undo(params):
@@ -155,6 +164,12 @@ def _set(params, ctx, fields):
         os.write(out, line.encode())
     finally:
         os.close(out)
+
+
+def _die():
+    """The whole process is killed, at once: nothing can be caught or cleaned up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
 
 
 def _trouble(params, ctx, when):

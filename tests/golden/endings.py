@@ -1,0 +1,83 @@
+"""What comes after a golden scene, as `end.txt` says it: what is typed, and what must come of it.
+
+    # words for people
+    @ then                     the command lines are typed a minute after the scene's last entry, not today
+    = HOST THING JSON          somebody makes the thing so
+    $ VERB WORDS               `engine VERB WORDS`: then its exit code, and what was done to the things
+
+The notation is that of the rehearsals. Command lines only: whatever carries them out is judged by what it does to the world.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import goldens
+import pytest
+
+from engine.cli import main
+
+ROOT = Path(__file__).parents[2]
+SIGNS = "#@=$"
+#: A command line of the engine, whose clock is so many seconds late.
+_LATE = "import time; real = time.time; time.time = lambda: real() - {late}; from engine.cli.main import main; main()"
+
+#: What carries out a command line: words -> exit code.
+Types = Callable[[Sequence[str]], int]
+
+
+def engine(folder: Path, words: Sequence[str], late: float = 0.0) -> subprocess.CompletedProcess[str]:
+    """A command line as a process of its own, in the folder of a scene."""
+    env = {**os.environ, "LASTGOOD_USER": "eve", "SSH_AUTH_SOCK": "", "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", _LATE.format(late=late), "--state", str(folder / "state"), *words]
+    return subprocess.run(
+        argv, cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False
+    )
+
+
+def here(folder: Path, words: Sequence[str]) -> tuple[int, str]:
+    """The same in this process: exit code, and what was said on both streams with runs of blanks as one."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.setenv("LASTGOOD_USER", "eve")
+        patch.setenv("SSH_AUTH_SOCK", "")
+        patch.chdir(folder)
+        code = main.run(["--state", str(folder / "state"), *words])
+    return code, " ".join(said.getvalue().split())
+
+
+def played(folder: Path, script: Sequence[str], types: Types) -> str:
+    """Does what the script says to the scene in `folder`; returns the transcript."""
+    lines = []
+    for line in script:
+        lines.append(line)
+        sign, _, rest = line.partition(" ")
+        if sign == "=":
+            host, name, fields = rest.split(" ", 2)
+            goldens.have(folder, host, name, json.loads(fields))
+        elif sign == "$":
+            before = goldens.effects(folder)
+            lines.append(f"    exit {types(spelled(folder, rest.split()))}")
+            lines += [f"    -> {text.partition(': ')[2]}" for text in goldens.effects(folder, before)]
+    return "\n".join(lines) + "\n"
+
+
+def spelled(folder: Path, words: Sequence[str]) -> list[str]:
+    """`approve ANA` in full: with her key, and the word that she has to confirm."""
+    if words[0] != "approve":
+        return list(words)
+    name = words[1]
+    goldens.person(name, folder)
+    return ["approve", "RB-0001", "--key", str(folder / name), "--because", "", "--confirm", "RB-0001"]
+
+
+def inputs(text: str) -> list[str]:
+    """The lines of an `end.txt` that say what is done."""
+    return [line for line in text.splitlines() if line[:1] in SIGNS]
