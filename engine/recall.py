@@ -29,9 +29,10 @@ class Recalled:
     """What a run has behind it.
 
     `cut`: the intents without an outcome; `tried`: those of steps that were tried and failed; `again`: steps that ended well
-    and of which too little was recorded; `opened`: hosts whose gate to execution was; `undone`: those that a remedy of the
-    playbook put back; `failed`: (host, version) of the candidates that failed; `lives`: how often the run has ended;
-    `uncertain`: those of `cut` that only a person can settle.
+    and of which too little was recorded; `firm`: steps and items that were done and are not to be done twice, whatever is
+    done anew before them, because nobody could read that they were, or a person has said it; `opened`: hosts whose gate to
+    execution was; `undone`: those that a remedy of the playbook put back; `failed`: (host, version) of the candidates that
+    failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle.
     """
 
     seen: int = 0
@@ -45,6 +46,7 @@ class Recalled:
     cut: dict[Place, dict[str, Json]] = field(default_factory=dict)
     tried: dict[Place, dict[str, Json]] = field(default_factory=dict)
     again: set[Place] = field(default_factory=set)
+    firm: set[Place] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     opened: set[str] = field(default_factory=set)
     undone: set[str] = field(default_factory=set)
@@ -182,6 +184,8 @@ class _Fold:
         if node is None or node.step is None:
             return
         one = node.step
+        if settled.outcome == "waived" or (settled.outcome in ("changed", "unchanged") and self._unreadable(host, name)):
+            self.found.firm.add((host, name))
         if item:
             if settled.good:
                 self.found.items.setdefault((host, bare), {})[name] = settled
@@ -192,6 +196,11 @@ class _Fold:
                 self.found.cut[host, bare] = self.intents[host, bare].body
         elif settled.good or self._stands(host, bare, entry, settled):
             self.found.kept[host, bare] = settled
+
+    def _unreadable(self, host: str, name: str) -> bool:
+        """Whether the step acted, and is of the class of which no reading shows whether it did."""
+        intent = self.intents.get((host, name))
+        return intent is not None and intent.body["crash"] == "D"
 
     def _stands(self, host: str, name: str, entry: Entry, settled: Settled) -> bool:
         """Whether a failure is not to be tried again: it is tolerated, or its remedy comes next or has begun."""

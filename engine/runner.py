@@ -356,8 +356,10 @@ class Run:
         if self.wishes.confirm and one.section == "execution" and not self.wishes.confirm(walk.row.name, one.id):
             self.stop("interrupted")
             return None
-        # the items of a loop that an earlier attempt has settled, unless something before it has been done anew
-        items = None if walk.renewed(walk.ways.nodes[one.id]) else self.items.get((walk.row.name, one.id))
+        # the items of a loop that an earlier attempt has settled; if something before it is done anew, only the firm ones
+        items = self.items.get((walk.row.name, one.id), {})
+        if walk.renewed(walk.ways.nodes[one.id]):
+            items = {name: settled for name, settled in items.items() if name in walk.firm}
         perform = partial(step.perform, self.site, one, walk.row, walk.registers, walk.generation, items)
         try:
             settled = self._shared(walk, one, perform) if one.run_once else perform()
@@ -484,6 +486,8 @@ class Run:
                 self.shared[self.batch_of[host], name, self.walks[host].generation] = settled
         for host, name in found.again:
             self.walks[host].again.add(name)
+        for host, name in found.firm:
+            self.walks[host].firm.add(name)
         for host in found.opened:
             self.walks[host].opened = True
         for host in found.undone:

@@ -48,8 +48,8 @@ class Ways:
 class Walk:
     """One host on its way. Its methods are called under `lock` by whoever works for the host at that moment.
 
-    `kept`: how steps ended in an earlier attempt; `again`: those that ended well and are read again all the same; `opened`:
-    whether the gate to execution was.
+    `kept`: how steps ended in an earlier attempt; `again`: those that ended well and are read again all the same; `firm`:
+    those that are not done twice, whatever is done anew before them; `opened`: whether the gate to execution was.
     """
 
     def __init__(self, ways: Ways, row: HostRow) -> None:
@@ -63,6 +63,7 @@ class Walk:
         self.busy = 0
         self.kept: dict[str, Json] = {}
         self.again: set[str] = set()
+        self.firm: set[str] = set()
         self.fresh: set[str] = set()
         self.begun = self.tolerated = self.opened = self.uncertain = False
         self.parked: list[str] = []
@@ -94,8 +95,9 @@ class Walk:
         return not self.fresh.isdisjoint(node.after)
 
     def holds(self, node: Node) -> bool:
-        """Whether the step ended in an earlier attempt and that still counts: nothing before it was done anew since."""
-        return node.id in self.kept and not self.renewed(node)
+        """Whether the step ended in an earlier attempt and that still counts: nothing before it was done anew since, or it
+        is one that is not done twice."""
+        return node.id in self.kept and (node.id in self.firm or not self.renewed(node))
 
     def blocked(self, node: Node) -> bool:
         """Whether something that `node` waits for went wrong."""

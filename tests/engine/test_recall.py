@@ -42,7 +42,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def recalled(plan: Plan, *said: str) -> Recalled:
-    """The fold of entries written as `intent a`, `a changed`, `ended failed`, `undo a undone`, and so on."""
+    """The fold of entries written as `intent a`, `blind a` (nobody can read it back), `a changed`, `ended failed`, `undo a
+    undone`, and so on."""
     entries: list[Entry] = []
     for number, text in enumerate(said, 1):
         kind, step_id, body = _entry(plan, text)
@@ -54,8 +55,9 @@ def recalled(plan: Plan, *said: str) -> Recalled:
 def _entry(plan: Plan, text: str) -> tuple[str, str, dict[str, Any]]:
     first, _, rest = text.partition(" ")
     change = {"before": {"x": 0}, "after": {"x": 1}}
-    if first == "intent":
-        return "step.intent", _id(plan, rest), {"change": change, "module": "thing", "crash": "B"}
+    if first in ("intent", "blind"):
+        crash = "B" if first == "intent" else "D"
+        return "step.intent", _id(plan, rest), {"change": change, "module": "thing", "crash": crash}
     if first == "undo":
         name, _, outcome = rest.partition(" ")
         return (f"undo.{'outcome' if outcome else 'intent'}", _id(plan, name), {"outcome": outcome})
@@ -150,6 +152,26 @@ def test_items(plan: Plan) -> None:
     assert {("h", "execution/each"): ["execution/each[0]"]} == {place: list(items) for place, items in found.items.items()}
     found = recalled(plan, "intent each[0]", "each[0] changed", "each changed", "undoing", "undo each[0] undone")
     assert ([], {}) == (names(found.kept), found.items)
+
+
+@pytest.mark.parametrize(
+    ("said", "firm"),
+    [
+        ("intent a; a changed", ""),
+        ("blind a; a changed", "a"),
+        ("blind a; a changed; resumed; a unchanged", "a"),
+        ("blind a; a failed", ""),
+        ("blind a; a uncertain", ""),
+        ("blind a; a uncertain; a waived", "a"),
+        ("intent a; a uncertain; a waived", "a"),
+        ("blind each[0]; each[0] changed; blind each[1]; each[1] failed", "each[0]"),
+        ("blind a; a changed; undoing; undo a undone", ""),
+        ("blind a; a changed; next v2", ""),
+    ],
+)
+def test_what_is_not_done_twice(plan: Plan, said: str, firm: str) -> None:
+    """What was done and nobody could read, or what a person says was done, stands whatever is done anew before it."""
+    assert firm.split() == names(recalled(plan, *said.split("; ")).firm)
 
 
 def test_again_and_uncertain(plan: Plan) -> None:

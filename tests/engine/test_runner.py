@@ -550,6 +550,26 @@ def test_resume_after_a_crash_in_class_d(tmp_path: Path) -> None:
         assert ("waived" if answer == "--done" else "changed") == stage.outcomes()["w"]
 
 
+def test_what_nobody_can_read_is_not_done_twice(tmp_path: Path) -> None:
+    """What a resume does anew is followed by what follows it, but for steps and items of which nothing shows that they were
+    done: the record does."""
+    each = {"name": "e", "id": "e", "loop": ["p", "q"], "thing": {"name": "{{ item }}", "fields": {"x": 1}, "crash": "D"}}
+    clean = [step("w", {"x": 1}, thing={"crash": "D"}), step("v", {"x": 1}), each]
+    stage = play(tmp_path, {"name": "B", "block": [step("body", {"x": 1})], "always": clean})
+    stage.trouble("body", apply="breaks")
+    stage.trouble("q", apply="breaks")
+    assert 1 == stage.run().exit
+    for receipt in stage.state.rglob("thing-*"):
+        receipt.unlink()
+    stage.have("v", {"x": 2})
+    stage.trouble("body")
+    stage.trouble("q")
+    assert 0 == stage.resume().exit
+    assert 1 == stage.effects().count('a/w {"x": 1}')
+    assert 2 == stage.effects().count('a/v {"x": 1}'), "what can be read is looked at again, and was not as it should be"
+    assert ['a/p {"x": 1}', 'a/q {"x": 1}'] == [line for line in stage.effects() if line[2] in "pq"]
+
+
 def _cut_off_at(call: int) -> Any:
     """`looked` that ends the process, as a kill would, at its n-th call."""
     from engine import step as room

@@ -182,6 +182,20 @@ def test_what_follows_something_new_is_done_again() -> None:
     assert not walk.holds(node["verification/check"]), "a check looks at what was done before it"
 
 
+def test_what_is_firm_is_not_done_again() -> None:
+    """A step that must not be done twice counts, whatever is done anew before it; what follows it does not."""
+    graph = ways([one("a"), one("b"), one("c")])
+    walk = Walk(graph, ROW)
+    walk.kept, walk.firm = {f"execution/{name}": "kept" for name in "bc"}, {"execution/b"}
+    for name in ("trigger", "forensics", "execution"):
+        walk.settle(name, "ok")
+    walk.acts(graph.nodes["execution/a"])
+    walk.settle("execution/a", "ok")
+    assert walk.holds(graph.nodes["execution/b"])
+    walk.settle("execution/b", "ok")
+    assert not walk.holds(graph.nodes["execution/c"])
+
+
 def test_a_trigger_that_is_looked_at_again_renews_nothing() -> None:
     """On resume a trigger may be evaluated again: nothing is repeated because of that."""
     graph = ways([one("a")], trigger={"all": [one("t")]})
