@@ -189,6 +189,7 @@ class Lines(View):
         elif entry.kind not in _QUIET and not (entry.kind == "batch.started" and len(self.story.batches) <= 1):
             if entry.kind == "run.started":
                 self.emit(f"{words.utc(entry.at)} {self.story.run}  {cut(self.story.name, 120)}\n")
+                self.emit(f"{'':12}{self.story.budget}\n" if self.story.budget else "")
             if entry.kind in ("run.ended", "batch.started"):
                 self._tally(entry.at)
             said = standing.describe(self.story, entry)
@@ -297,6 +298,7 @@ def frame(story: Story, now: float, look: Style, height: int | None, stop: str =
     head = [
         look.paint(cut(f"{story.run}  {story.name}", look.width), "bold"),
         cut(f" {hosts}{batch}  since {words.utc(story.started or now)}{check}", look.width),
+        *([cut(f" {story.budget}", look.width)] if story.budget else []),
     ]
     feet = looks.metrics(story, look) + _foot(story, now, look, stop)
     room = None if height is None else max(height - len(head) - len(feet) - 1, 4)

@@ -9,13 +9,12 @@ to graph and no second format that could say something else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from engine import canon, layout, reader, source, template
+from engine import budget, canon, layout, reader, source, template
 from engine import check as checks
 from engine.check import Catalog, HostRow
 from engine.diagnostics import Diagnostic, EngineError, Exit, printable
@@ -91,21 +90,17 @@ class Plan:
     @cached_property
     def batches(self) -> tuple[tuple[str, ...], ...]:
         """The hosts, `serial` at a time; the last size is repeated."""
-        names = [row.name for row in self.hosts]
-        sizes = [max(1, math.floor(part * len(names)) if isinstance(part, float) else part) for part in self.playbook.serial]
-        found: list[tuple[str, ...]] = []
-        at = 0
-        while at < len(names):
-            size = sizes[min(len(found), len(sizes) - 1)] if sizes else len(names)
-            found.append(tuple(names[at : at + size]))
-            at += size
-        return tuple(found)
+        return budget.batches([row.name for row in self.hosts], self.playbook.serial)
 
     @property
     def tolerated(self) -> int:
         """How many hosts may fail before the run stops."""
-        most = self.playbook.max_failed
-        return math.floor(most * len(self.hosts)) if isinstance(most, float) else most
+        return budget.part(self.playbook.max_failed, len(self.hosts))
+
+    @property
+    def budget(self) -> str:
+        """How many hosts may fail and how they are taken on, in words; empty for one host."""
+        return budget.words(self.playbook.max_failed, len(self.hosts), [len(batch) for batch in self.batches])
 
     @cached_property
     def followers(self) -> Mapping[str, tuple[str, ...]]:

@@ -84,6 +84,7 @@ class _Look:
             change = diff(before, wanted)
         except (template.Fault, ModuleError) as error:
             found["grade"], found["why"] = "known later" if hazy else "NOT PREVIEWABLE", error.message
+            found["outcome"] = error.outcome if isinstance(error, ModuleError) else "failed"
             return
         found["why"] = str((before or {}).get("_why", ""))
         if one.section == "trigger":
@@ -150,8 +151,9 @@ def _overview(site: Site, rows: list[Row]) -> Row:
 
 def moved_since(
     site: Site, row: HostRow, registers: dict[str, Json], without: Collection[str]
-) -> tuple[str, Json, Json] | None:
-    """Before a host's first change: the first step that would not do what was approved, with what was and what it would do.
+) -> tuple[str, step.Settled, bool] | None:
+    """Before a host's first change: the first step that would not do what was approved, how that is to be recorded, and
+    whether it has moved (False: it cannot be read any more, so nobody knows).
 
     Where several hosts share a thing, one of this run may have made it so already: then nothing is left to do, and no harm.
     """
@@ -162,8 +164,16 @@ def moved_since(
         if found["grade"] == "known later" or (found["change"] == [] and site.touched):
             continue  # the step itself compares again
         if found["change"] != approved["change"]:
-            return found["step"], approved["change"], found["change"]
+            moved = "outcome" not in found
+            told = found_moved(approved["change"], found["change"], site.now())
+            return found["step"], told if moved else step.Settled(found["outcome"], found["why"], started=site.now()), moved
     return None
+
+
+def found_moved(approved: Json, found: Json, now: float) -> step.Settled:
+    """How a step is recorded that is not done, because it would now do something else than what was approved."""
+    why = f"moved since the keys were given: approved {words(approved)}, now {words(found)}"
+    return step.Settled("failed", why, "engine plan shows how it is now; a new plan needs new keys", started=now)
 
 
 def moved(before: list[Row], now: list[Row]) -> list[str]:

@@ -266,7 +266,7 @@ class Run:
 
     def _rest(self, walk: Walk) -> None:
         """The host has come to rest: it is through, parked before a gate, or the run is stopping."""
-        wrong = walk.result == "drifted" or (not walk.parked and walk.went_wrong())
+        wrong = walk.result in ("drifted", "failed") or (not walk.parked and walk.went_wrong())
         with self.changed:
             if wrong:
                 self.failed.add(walk.row.name)
@@ -320,7 +320,7 @@ class Run:
             walk.begun = False
             return None
         if moved := self._moved(walk):
-            self._drifted(walk, *moved)
+            self._unlike(walk, *moved)
             return "blocked"
         if not walk.opened:
             self.journal.append(self.id, "gate.opened", {}, walk.row.name, node.section)
@@ -330,7 +330,7 @@ class Run:
         said = [walk.met.get(one.id, False) for one in self.plan.playbook.section("trigger")]
         return not said or (any(said) if self.plan.playbook.trigger_mode == "any" else all(said))
 
-    def _moved(self, walk: Walk) -> tuple[str, Json, Json] | None:
+    def _moved(self, walk: Walk) -> tuple[str, Settled, bool] | None:
         """Before the first change: the first step for which the world is no longer what the keys were given for."""
         if not self.site.approved or walk.row.name in self.site.touched:
             return None
@@ -342,15 +342,10 @@ class Run:
         without = set(shared) | {name for name in walk.kept if walk.holds(walk.ways.nodes[name])}
         return preview.moved_since(self.site, walk.row, {**walk.registers, **known}, without)
 
-    def _drifted(self, walk: Walk, name: str, approved: Json, found: Json) -> None:
-        """Records that a step is not done, because it would now do something else than what was approved."""
-        one = cast(Step, self.plan.nodes[name].step)
-        why = f"moved since the keys were given: approved {preview.words(approved)}, now {preview.words(found)}"
-        settled = Settled(
-            "failed", why, "engine plan shows how it is now; a new plan needs new keys", started=self.site.now()
-        )
-        step.record(self.site, one, walk.row.name, one.id, settled)
-        walk.result = "drifted"
+    def _unlike(self, walk: Walk, name: str, settled: Settled, moved: bool = True) -> None:
+        """Records that a step is not done, because it is not, or cannot be seen to be, what was approved."""
+        step.record(self.site, cast(Step, self.plan.nodes[name].step), walk.row.name, name, settled)
+        walk.result = "drifted" if moved else "failed"
 
     def _step(self, walk: Walk, one: Step) -> str | None:
         if self.wishes.confirm and one.section == "execution" and not self.wishes.confirm(walk.row.name, one.id):
@@ -366,7 +361,7 @@ class Run:
         except Stopped:
             return None if self.stopping in PAUSES else "stopped"
         except Drifted as drift:
-            self._drifted(walk, one.id, drift.approved, drift.found)
+            self._unlike(walk, one.id, preview.found_moved(drift.approved, drift.found, self.site.now()))
             return "bad"
         if settled is None:
             return None

@@ -154,7 +154,8 @@ def status(story: Story, now: float, look: Style = PLAIN, alive: bool | None = N
     until = float(story.asked.get("expires") or 0)
     left = f", expires in {words.span(until - now)}" if stand.exit == 5 and until > now else ""
     state = [(f" {stand.word}", _TONES.get(stand.exit or 0, "bold")), (f"{begun} so far{left}", "quiet")]
-    lines = [head, *_packed(state, look), *field("safe?", stand.safe, look)]
+    lines = [head, *_packed(state, look), *(field("budget", story.budget, look) if story.budget else [])]
+    lines += field("safe?", stand.safe, look)
     if stand.exit == 5:
         lines += _slots(story, look)
     lines += [*field("waits for", stand.waiting, look), *field("nothing", stand.nothing, look)]
@@ -185,9 +186,9 @@ def plan_text(preview: Mapping[str, Json], full: bool = False, look: Style = PLA
     hosts = list(preview.get("hosts") or [])
     head = f"PLAN {words.short(str(preview.get('digest', '')))}  {preview.get('name', '')}"
     lines = [look.paint(cut(head, look.width), "bold")]
-    batches = preview.get("batches") or []
-    inside = f" in {len(batches)} batches" if len(batches) > 1 else ""
-    lines += field("hosts", (", ".join(hosts) if full else words.some(hosts, 5)) + inside, look)
+    lines += field("hosts", ", ".join(hosts) if full else words.some(hosts, 5), look)
+    if preview.get("budget"):
+        lines += field("budget", str(preview["budget"]), look)
     for i, said in enumerate(_alarms(preview.get("trigger") or [])):
         lines += field("" if i else "trigger", said, look)
     lines += _sides(preview.get("now") or {}, preview.get("back_to") or {}, look)
@@ -324,8 +325,7 @@ def _totals(preview: Mapping[str, Json], look: Style) -> list[str]:
     told = ", ".join(f"{count} {grade}" for grade, count in grades.items() if grade)
     lines = field("in all", ", ".join(parts), look)
     lines += field("preview", told, look, "bad" if unsure else "")
-    budget = f"{preview['budget']}. " if preview.get("budget") else ""
-    return lines + field("so far", f"{budget}Nothing has been changed yet.", look)
+    return lines + field("so far", "Nothing has been changed yet.", look)
 
 
 def diff_text(change: Change | Mapping[str, Json] | None, look: Style = PLAIN) -> str:

@@ -200,6 +200,8 @@ class Story:
         self.check = False
         self.hosts: tuple[str, ...] = ()
         self.batches: tuple[tuple[str, ...], ...] = ()
+        #: How many hosts may fail and how they are taken on, in words; empty for one host.
+        self.budget = ""
         self.batch = 0
         self.planned: dict[str, Planned] = {}
         self.started: float | None = None
@@ -243,6 +245,7 @@ class Story:
         self.check, self.inventories = bool(body.get("check")), _as_typed(body)
         self.hosts = tuple(body.get("hosts") or ())
         self.batches = tuple(tuple(batch) for batch in body.get("batches") or ())
+        self.budget = str(body.get("budget") or "")
         self.plan = body.get("plan") or {}
         for row in (*(self.plan.get("steps") or ()), *((self.plan.get("preview") or {}).get("steps") or ())):
             self._plan(row)

@@ -27,7 +27,7 @@ PACKAGES = ("engine", "modules", "schemas", "playbooks", "inventories")
 
 #: The floor plan, ground floor first. A room may know the rooms below its floor, and nobody on its own floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("values and words", ("abreast", "canon", "diagnostics", "layers", "leak", "sshsig")),
+    ("values and words", ("abreast", "budget", "canon", "diagnostics", "layers", "leak", "sshsig")),
     ("one thing each, that needs no other", ("dialect", "gate", "journal", "pattern", "refusal", "values", "words")),
     ("texts and entries that have a meaning", ("secrets", "source", "story", "template")),
     ("what people wrote, where a run stands", ("environment", "playbook", "roster", "standing", "underway")),

@@ -66,14 +66,13 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     if said["as_json"]:
         click.echo(json.dumps(plan.document(), sort_keys=True))
     follow = f"engine run {out}" if out else f"engine run {playbook} " + " ".join(f"-i {one}" for one in inventories)
-    said_budget = f"{plan.tolerated} of {len(plan.hosts)} hosts may fail; host {plan.tolerated + 1} to fail stops the run"
     book = plan.playbook
     shown = {
         **found, "digest": plan.digest, "name": book.name, "strategy": book.strategy,
         "hosts": [row.name for row in plan.hosts],
         "authority": {"mode": book.authority.mode, "roles": list(book.authority.roles),
                       "keys": {"one-click": 1, "two-key": 2}.get(book.authority.mode, 0), "expires": book.authority.expires},
-        "batches": [list(batch) for batch in plan.batches], "budget": said_budget,
+        "batches": [list(batch) for batch in plan.batches], "budget": plan.budget,
     }  # fmt: skip
     click.echo(screen.plan_text(shown, said["full"], look.style(sys.stderr), follow), err=True, nl=False)
     return Exit.CHANGES if changes and said["detailed_exitcode"] else Exit.DONE

@@ -75,7 +75,8 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     body = {
         "plan": document, "digest": site.plan.digest, "playbook": document["shown"], "name": site.plan.playbook.name,
         "strategy": site.plan.playbook.strategy, "requester": who, "hosts": [row.name for row in site.plan.hosts],
-        "batches": batches, "options": document["options"], "check": check, "engine": __version__, "base": str(site.base),
+        "batches": batches, "budget": site.plan.budget,
+        "options": document["options"], "check": check, "engine": __version__, "base": str(site.base),
         "inventories": [str(Path(one).resolve()) for one in inventories], "from_plan": saved is not None,
         "if_triggered": said["if_triggered"],
     }  # fmt: skip

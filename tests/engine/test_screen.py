@@ -66,7 +66,7 @@ PREVIEW = {
     "now": {"version": "47", "digest": "sha256:" + "9c1e" * 16},
     "back_to": {"version": "46", "digest": "sha256:" + "41ab" * 16, "now": "47", "why": "46 is the newest that was good"},
     "batches": [["fraud-eu"], ["fraud-us", "fraud-ap"]],
-    "budget": "0 of 3 hosts may fail",
+    "budget": "max_failed 0 of 3 hosts: none may fail, the first stops the run; unreachable counts; batches 1, 2",
     "steps": [
         step("forensics", "keep_wrong", "NONE", "exact", [["stored", False, True]], 3),
         step("execution", "choose", "-", "read-only", why="46, of 3 candidates"),

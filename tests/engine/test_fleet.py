@@ -1,0 +1,167 @@
+"""A fleet: the failure budget against a model that is written independently of the engine, many examples in memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import BREAKS, GONE, LATE, Fleet, check, thing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.diagnostics import Exit
+
+#: How a host may end -> (what it counts for, the outcome of its step `w`).
+ENDS = {
+    "good": (0, "changed"), "breaks": (1, "failed"), "late": (1, "timed_out"), "gone": (1, "unreachable"),
+    "drifted": (1, "failed"), "held": (1, "changed"),
+}  # fmt: skip
+CALM = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder that costs no disk where the system has one: many runs, each with a store of its own."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir():
+        yield tmp_path
+        return
+    made = Path(tempfile.mkdtemp(prefix="fleet-", dir=shared))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How many hosts, at a time, may fail, and how each of them ends."""
+
+    ends: list[str]
+    serial: list[int | str]
+    max_failed: int | str
+
+    def sections(self) -> dict[str, Any]:
+        sized = {"serial": self.serial} if self.serial else {}
+        return {"execution": [thing("w")], "verification": [check("w")], "max_failed": self.max_failed, **sized}
+
+    def fleet(self, memory: Path) -> Fleet:
+        made = Fleet(Path(tempfile.mkdtemp(dir=memory)), self.sections(), len(self.ends))
+        for name, end in zip(made.names, self.ends, strict=True):
+            if end in ("breaks", "gone", "late"):
+                made.things.trouble[name, "w"] = {"breaks": BREAKS, "gone": GONE, "late": LATE}[end]
+            elif end == "held":
+                made.things.trouble[name, "w"] = forgetful(made, name)
+        return made
+
+
+def forgetful(fleet: Fleet, host: str) -> Any:
+    """A host that loses what was written as soon as the engine has seen it: its check is not met."""
+    reads = iter(range(1000))
+
+    def act(word: str, _ctx: Any) -> None:
+        if word == "read" and fleet.things.effects[host] and next(reads) == 1:  # the second reading, and then the check
+            fleet.things.is_[host, "w"] = 0
+
+    return act
+
+
+def approved(case: Case, fleet: Fleet) -> dict[tuple[str, str], Any]:
+    """What keys were given for: what is there, but on hosts that have drifted since."""
+    drifted = {name for name, end in zip(fleet.names, case.ends, strict=True) if end == "drifted"}
+    return {
+        (name, "execution/w"): {"grade": "exact", "change": [["value", 7, 1]] if name in drifted else [["value", 0, 1]]}
+        for name in fleet.names
+    }
+
+
+# -- the model: what the playbook's text promises, worked out on paper
+def tolerated(case: Case) -> int:
+    count = len(case.ends)
+    return int(case.max_failed[:-1]) * count // 100 if isinstance(case.max_failed, str) else case.max_failed
+
+
+def batches(case: Case) -> list[range]:
+    """The numbers of the hosts in each batch."""
+    count, at, found = len(case.ends), 0, []
+    sizes = [max(1, int(size[:-1]) * count // 100) if isinstance(size, str) else size for size in case.serial] or [count]
+    while at < count:
+        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        found.append(range(at, min(at + size, count)))
+        at += size
+    return found
+
+
+def reached(case: Case) -> int:
+    """One host after the other: how many begin before the run stops."""
+    bad = 0
+    for number, end in enumerate(case.ends, 1):
+        bad += ENDS[end][0]
+        if bad > tolerated(case):
+            return number
+    return len(case.ends)
+
+
+def verdict(ends: list[str], begun: int) -> tuple[str, Exit]:
+    """The word for the run and its exit code, from the hosts that have begun."""
+    seen = ends[:begun]
+    if "drifted" in seen:
+        return "drifted", Exit.STALE
+    if {"breaks", "gone", "late"} & set(seen):
+        return "failed", Exit.FAILED
+    if "held" in seen:
+        return "held", Exit.HELD
+    return "succeeded", Exit.DONE
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    count = draw(st.integers(1, 14))
+    ends = draw(st.lists(st.sampled_from([*ENDS, "good", "good", "good"]), min_size=count, max_size=count))
+    size = st.integers(1, 6) | st.integers(0, 100).map(lambda n: f"{n}%")
+    return Case(ends, draw(st.lists(size, max_size=3)), draw(st.integers(0, 5) | st.integers(0, 100).map(lambda n: f"{n}%")))
+
+
+@CALM
+@given(case=cases())
+def test_the_budget_is_exact(memory: Path, case: Case) -> None:
+    """One host at a time: the run stops exactly when one more has failed than may, whatever kind of failure it was."""
+    fleet = case.fleet(memory)
+    code = fleet.run(forks=1, approved=approved(case, fleet))
+    begun = reached(case)
+    outcome, exit_ = verdict(case.ends, begun)
+    assert {name: ENDS[end][1] for name, end in zip(fleet.names[:begun], case.ends, strict=False)} == fleet.outcomes("w")
+    assert {name for name, end in zip(fleet.names[:begun], case.ends, strict=False) if ENDS[end][1] == "changed"} == {
+        name for name, count in fleet.things.effects.items() if count == 1
+    }
+    assert (outcome, exit_) == (fleet.ended["outcome"], code)
+    assert set(fleet.names[:begun]) == {name for name, count in fleet.things.reads.items() if count}, "nobody else is read"
+    fleet.close()
+
+
+@settings(CALM, max_examples=60)
+@given(case=cases(), forks=st.integers(2, 6))
+def test_the_budget_side_by_side(memory: Path, case: Case, forks: int) -> None:
+    """Side by side: no batch begins after the run has stopped, hosts under way finish, and nobody begins without need."""
+    fleet = case.fleet(memory)
+    code = fleet.run(forks=forks, approved=approved(case, fleet))
+    bad_after = 0
+    for batch in batches(case):
+        begun = [n for n in batch if fleet.names[n] in fleet.outcomes("w")]
+        if bad_after > tolerated(case):
+            assert [] == begun, "a later batch"
+            assert not any(fleet.things.reads[fleet.names[n]] for n in batch)
+            continue
+        bad = sum(ENDS[case.ends[n]][0] for n in begun)
+        if len(begun) < len(batch):
+            assert bad_after + bad > tolerated(case), "a host was left out without need"
+        for n in begun:
+            assert ENDS[case.ends[n]][1] == fleet.outcomes("w")[fleet.names[n]], "who has begun comes to an end"
+        bad_after += bad
+    begun_ends = [case.ends[n] for n, name in enumerate(fleet.names) if name in fleet.outcomes("w")]
+    assert verdict(begun_ends, len(begun_ends)) == (fleet.ended["outcome"], code)
+    assert all(count == 1 for count in fleet.things.effects.values())
+    fleet.close()
