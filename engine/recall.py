@@ -63,19 +63,19 @@ def of(plan: Plan, entries: Iterable[Entry]) -> Recalled:
     return fold.result()
 
 
-def decide(site: Site, place: Place, intent: Mapping[str, Json], answer: str, who: str) -> None:
-    """Records what a person says of a step that is uncertain: it was `done`, or it is to be done `again`."""
+def decide(site: Site, place: Place, intent: Mapping[str, Json], answer: str, because: str, who: str) -> None:
+    """Records what a person says of a step that is uncertain: it was `done`, or it was `not-done` and is to be done."""
     host, name = place
     one = site.plan.nodes[name.partition("[")[0]].step
     if one is None:
         raise AssertionError(name)
     if answer == "done":
         registered = {"changed": True, "outcome": "waived"}
-        why = f"{who} has looked and says that it was done"
+        why = f"{who} has looked and says that it was done: {because}"
         waived = Settled("waived", why, change=step.intended(intent), registered=registered, started=site.now())
         step.record(site, one, host, name, waived, None if "[" in name else one.register)
     else:
-        text = f"{name} is to be done again"
+        text = site.secrets.scrub(f"{name} was not done: {because}")
         site.journal.append(site.run, "note", {"text": text, "by": who, "decision": "again"}, host, name)
 
 

@@ -148,8 +148,17 @@ def _ended(story: Story) -> Standing:
             "drifted": "a new plan: the live state is no longer what was approved",
         }.get(story.outcome, waiting)
         waiting = "the other run to end" if story.exit == 8 else waiting
+        if unsure := _unsettled(story):
+            waiting = f"a person who looks whether {unsure.key} on {unsure.host} was done, and says so"
+            again = words.resolving(run, unsure.host, unsure.key)
         nothing = "it stays as it is now; nothing goes on by itself"
     return Standing(word, story.exit, safe, waiting, nothing, again)
+
+
+def _unsettled(story: Story) -> Step | None:
+    """The first step that only a person can settle: its own hint names the command. Others a resume looks at again."""
+    unsure = (step for step in story.troubles() if step.word == "uncertain")
+    return next((step for step in unsure if words.resolving(story.run, step.host, step.key) in step.hint), None)
 
 
 def _trigger(story: Story) -> list[Step]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine import canon, template
+from engine import canon, template, words
 from engine.check import HostRow
 from engine.diagnostics import Diagnostic, printable
 from engine.playbook import SECTIONS, Step
@@ -26,7 +26,6 @@ GOOD = frozenset({"unchanged", "changed", "skipped", "waived"})
 GRACE = 15.0
 LONGEST_DELAY = 60.0
 CUT_OFF = "the run was cut off inside this step"
-LOOK = "look at the host, then engine resume"
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def _settle(doing: _Doing, attempt: int) -> Settled:
     change = diff(before, wanted)
     intent = site.unsettled.pop(place, None)
     if intent is not None and entry.has("apply"):
-        verdict = _after_crash(step, entry, params, change, intent, before)
+        verdict = _after_crash(doing, entry, params, change, intent, before)
         if verdict is not None:
             return verdict
     if not change:
@@ -231,11 +230,11 @@ def _settle(doing: _Doing, attempt: int) -> Settled:
     )  # fmt: skip
     site.touched.add(host)
     site.tried[place] = change
-    return _apply(entry, params, change, before, ctx)
+    return _apply(doing, entry, params, change, before, ctx)
 
 
 def _after_crash(
-    step: Step, entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
+    doing: _Doing, entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
 ) -> Settled | None:
     """An intent without outcome is looked at before anything is done: done, not done or half done by us (then None), or
     nobody can tell."""
@@ -246,26 +245,23 @@ def _after_crash(
             registered=register(before, True, "changed"),
         )
     if entry.crash_class(params) == "D":
-        return _result(
-            "uncertain",
-            before,
-            meant,
-            f"{CUT_OFF}, and it cannot be read whether it was done",
-            f"{LOOK} with --done {step.short} or --again {step.short}",
-        )
+        why = f"{CUT_OFF}, and it cannot be read whether it was done"
+        return _result("uncertain", before, meant, why, _look(doing))
     if meant is not None and not all(one in list(meant) for one in change):  # a part may be done
         why = f"{CUT_OFF}; now it would change {says(change)}, then it was {says(meant)}"
-        return _result(
-            "uncertain",
-            before,
-            meant,
-            why,
-            f"find out who changed it; {LOOK} with --done {step.short} or --again {step.short}",
-        )
+        return _result("uncertain", before, meant, why, f"find out who changed it; {_look(doing)}")
     return None
 
 
-def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | None, ctx: Context) -> Settled:
+def _look(doing: _Doing) -> str:
+    """What a person is asked to do about a step of which nobody can tell whether it was done."""
+    command = words.resolving(doing.site.run, *doing.place)
+    return f"look at the host, then say what you found: `{command}` (--as done or --as not-done, and --because)"
+
+
+def _apply(
+    doing: _Doing, entry: Any, params: dict[str, Json], change: Change, before: State | None, ctx: Context
+) -> Settled:
     """The effect, and the second reading that alone says whether it worked."""
     problem: ModuleError | None = None
     try:
@@ -296,9 +292,8 @@ def _apply(entry: Any, params: dict[str, Json], change: Change, before: State | 
         why = f"the module reported no error, yet the second reading says {says(left)} is still to do"
         return _result("failed", after, change, why, "the host accepted the request and did not do it: look at the host")
     if entry.crash_class(params) == "D" and isinstance(problem, TimedOut):
-        return _result(
-            "uncertain", after, change, f"{problem.message}; it cannot be read whether it was done", "look at the host"
-        )
+        why = f"{problem.message}; it cannot be read whether it was done"
+        return _result("uncertain", after, change, why, _look(doing))
     nothing = compared(after) == compared(before)
     return _result(
         problem.outcome,
@@ -435,12 +430,18 @@ def record(site: Site, step: Step, host: str, item_id: str, settled: Settled, pu
         "reading": _kept(step, scrub(settled.reading)) if settled.reading is not None else None,
         "change": _kept(step, scrub(settled.change.json())) if settled.change else None,
         "started": settled.started, "seconds": settled.seconds, "attempts": settled.attempts,
-        "why": settled.why if settled.outcome == "skipped" and not settled.change else _told(site, step, settled.why),
-        "hint": "" if step.no_log else scrub(settled.hint), "register": publishes, "at": str(step.place()),
+        "why": scrub(settled.why) if _ours(settled) else _told(site, step, settled.why),
+        "hint": scrub(settled.hint) if settled.outcome == "uncertain" or not step.no_log else "",
+        "register": publishes, "at": str(step.place()),
     }  # fmt: skip
     if publishes and settled.reading is None and not step.no_log:
         body["registered"] = scrub(settled.registered)  # of a loop or a skip; elsewhere the reading says it
     site.journal.append(site.run, "step.outcome", body, host, item_id)
+
+
+def _ours(settled: Settled) -> bool:
+    """Whether the reason is the engine's own or a person's, so that it says nothing of what `no_log` hides."""
+    return settled.outcome == "waived" or (settled.outcome == "skipped" and not settled.change)
 
 
 def problem(settled: Settled, step: Step) -> Diagnostic:

@@ -20,6 +20,8 @@ from modules.contract import Change, Json, ModuleError, State, Stopped, compared
 
 #: Outcomes after which a change needs no more undoing.
 DONE = ("undone", "unchanged", "none")
+#: Outcomes that no reading has shown.
+UNSEEN = ("uncertain", "waived")
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,20 @@ def registered(entries: Iterable[Entry]) -> dict[str, Json]:
 def pending(entries: Iterable[Entry]) -> list[Left]:
     """Every change of one host that is not yet undone, newest first. Evidence is not unmade."""
     found: dict[str, Left] = {}
+    blind: set[str] = set()
     for entry in entries:
         if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):
+            blind |= {entry.step} if entry.body.get("crash") == "D" else set()
             change, earlier = step.intended(entry.body), found.get(entry.step)
             if earlier is not None:
                 joined = _joined(earlier.change, change)
                 found[entry.step] = replace(earlier, change=joined, last=entry.seq, open=True)
             else:
                 found[entry.step] = Left(entry.host, entry.step, entry.body["module"], change, entry.seq, entry.seq)
+        elif entry.kind == "note" and entry.body.get("decision") == "again" and entry.step in blind:
+            found.pop(entry.step, None)  # a person says that it was not done, and no reading could say more
         elif entry.kind == "step.outcome" and entry.step in found:
-            found[entry.step] = replace(found[entry.step], open=entry.body["outcome"] == "uncertain")
+            found[entry.step] = replace(found[entry.step], open=entry.body["outcome"] in UNSEEN)
         elif entry.kind == "undo.outcome" and entry.body["outcome"] in DONE:
             found.pop(entry.step, None)
     return sorted(found.values(), key=lambda left: -left.seq)

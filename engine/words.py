@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -92,3 +93,9 @@ def short(digest: str) -> str:
     """``sha256:7f3c21e9…`` as ``7f3c-21e9``."""
     text = digest.rpartition(":")[2]
     return f"{text[:4]}-{text[4:8]}" if len(text) >= 8 else text
+
+
+def resolving(run: str, host: str, step: str) -> str:
+    """The command with which a person says what became of an uncertain step (``section/id``)."""
+    place = f"{host}:{step.partition('/')[2]}"
+    return f"engine resolve {run} {shlex.quote(place)}"

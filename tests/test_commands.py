@@ -564,7 +564,7 @@ def test_resume_asks_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert Exit.DONE == stage.engine("resume").exit
 
 
-@pytest.mark.parametrize("answer", ["done", "again", "later"])
+@pytest.mark.parametrize("answer", ["done", "not-done", "later"])
 def test_resume_asks_what_only_a_person_can_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     """On a terminal resume asks what became of a step that nothing can show, and takes `later` for an answer."""
     stage = play(tmp_path, step("w", {"x": 1}, thing={"crash": "D"}))
@@ -578,8 +578,9 @@ def test_resume_asks_what_only_a_person_can_know(tmp_path: Path, monkeypatch: py
     asked: list[str] = []
     monkeypatch.setattr("click.prompt", lambda text, **_k: asked.append(text) or answer)
     said = stage.engine("resume")
-    assert "a: execution/w was cut off" in asked[0]
-    assert {"done": (0, 1), "again": (0, 2), "later": (1, 1)}[answer] == (said.exit, len(stage.effects()))
+    assert "a: execution/w is uncertain" in said.text
+    assert ["You have looked: was it done?", *(["How do you know?"] if answer != "later" else [])] == asked
+    assert {"done": (0, 1), "not-done": (0, 2), "later": (1, 1)}[answer] == (said.exit, len(stage.effects()))
 
 
 def test_a_key_that_is_not_taken_does_not_end_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

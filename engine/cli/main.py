@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "approve": ("Give a key to a run that waits for one.", "roll back"),
     "reject": ("Refuse a run that waits for a key. It is final.", "roll back"),
     "resume": ("Go on after a crash, a failure, a stop or a wait.", "roll back"),
+    "resolve": ("Say what became of a step that nobody can read.", "roll back"),
     "undo": ("Put back what a run has changed.", "roll back"),
     "cancel": ("Stop a run at the next safe point.", "roll back"),
     "status": ("Where a run stands: safe? waiting for what? what next?", "look"),

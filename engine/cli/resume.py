@@ -20,8 +20,6 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
     "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="An SSH key file for keys given on this terminal."
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before going on.")
-@click.option("--done", multiple=True, metavar="STEP", help="You looked: this uncertain step was done.")
-@click.option("--again", multiple=True, metavar="STEP", help="You looked: this uncertain step is to be done again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
@@ -51,7 +49,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     site.started = entries[0].at
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
     if last is None or last.body["outcome"] not in runner.ENDED:
-        entries = _decided(site, entries, said["done"], said["again"], who, not yes and sys.stdin.isatty())
+        entries = _decided(site, entries, who) if not yes and sys.stdin.isatty() else entries
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         hopes = running.wishes(
             store,
@@ -95,33 +93,19 @@ def _undelivered(entries: list[Any]) -> set[str]:
     return keys["message.queued"] - keys["message.sent"]
 
 
-def _decided(site: Any, entries: list[Any], done: tuple[str, ...], again: tuple[str, ...], who: str, ask: bool) -> list[Any]:
-    """What only a person can know of steps that are uncertain, put into the record. Returns the entries with it."""
+def _decided(site: Any, entries: list[Any], who: str) -> list[Any]:
+    """Asks what only a person can know of uncertain steps, as `engine resolve` does. Returns the entries with it."""
     from engine import recall
+    from engine.cli import resolve
 
-    if not (done or again) and not any('"outcome":"uncertain"' in entry.text for entry in entries):
+    if not any('"outcome":"uncertain"' in entry.text for entry in entries):
         return entries
-    uncertain = recall.of(site.plan, entries).uncertain
-    for words, word in ((done, "done"), (again, "again")):
-        for name in words:
-            places = [place for place in uncertain if name in _names(*place)]
-            if not places:
-                known = ", ".join(f"{host}:{step}" for host, step in uncertain) or "none"
-                raise click.UsageError(f"--{word} {name}: this step is not uncertain; those that are: {known}")
-            for place in places:
-                recall.decide(site, place, uncertain.pop(place), word, who)
-    for (host, name), intent in uncertain.items() if ask else ():
-        question = f"{host}: {name} was cut off, and nothing shows whether it was done. Look, then say"
-        answer = click.prompt(question, type=click.Choice(["done", "again", "later"]), default="later", err=True)
+    for (host, name), intent in recall.of(site.plan, entries).uncertain.items():
+        told = f"{host}: {name} is uncertain. {resolve.last_words(entries, (host, name))}"
+        answer, because = resolve.asked(told, None, None, later=True)
         if answer != "later":
-            recall.decide(site, (host, name), intent, answer, who)
+            recall.decide(site, (host, name), intent, answer, because, who)
     return [*entries, *site.journal.entries(site.run, entries[-1].seq)]
-
-
-def _names(host: str, step: str) -> tuple[str, ...]:
-    """The ways to name a step of a host."""
-    short = step.partition("/")[2]
-    return (step, short, f"{host}:{step}", f"{host}:{short}")
 
 
 def reopened(entries: list[Any], needed: Collection[str] | None = None) -> tuple[Any, Path, dict[str, Any]]:

@@ -92,7 +92,7 @@ def run(order: dict[str, Any]) -> None:
 
 def warm() -> None:
     """Imports what the engine would import in every child anew."""
-    for name in ("run", "resume", "undo", "approve", "running", "opening", "giving"):
+    for name in ("run", "resume", "resolve", "undo", "approve", "running", "opening", "giving"):
         importlib.import_module(f"engine.cli.{name}")
     for name in ("jinja2", "jsonschema", "urllib3", "cryptography.hazmat.primitives.serialization", "yaml", "rfc8785"):
         importlib.import_module(name)

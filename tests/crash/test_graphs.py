@@ -102,16 +102,29 @@ class Theatre:
         ended = self.kill(self.stage.folder, *self.words, "resume", "-y", kill=at, install=install)
         if ended.killed or "uncertain" not in ended.said:
             return ended
-        return self.kill(self.stage.folder, *self.words, "resume", "-y", *self.answers(), install=install)
+        for place, answer in self.answers().items():
+            words = [
+                *self.words,
+                "resolve",
+                self.stage.latest,
+                place,
+                "--as",
+                answer,
+                "--because",
+                "the thing was looked at",
+            ]
+            assert self.kill(self.stage.folder, *words).exit == 0
+        return self.kill(self.stage.folder, *self.words, "resume", "-y", install=install)
 
-    def answers(self) -> list[str]:
-        words, done = [], [line.split()[0].replace("/", ":") for line in self.stage.effects()]
+    def answers(self) -> dict[str, str]:
+        """What a person who looks at the things says of each uncertain step."""
+        found, done = {}, [line.split()[0].replace("/", ":") for line in self.stage.effects()]
         last = {(entry.host, entry.step): entry.body["outcome"] for entry in self.stage.entries(kind="step.outcome")}
         for (host, name), outcome in last.items():
             if outcome == "uncertain":
                 place = f"{host}:{name.partition('/')[2]}"
-                words += ["--done" if place in done else "--again", place]
-        return words
+                found[place] = "done" if place in done else "not-done"
+        return found
 
     def came_to(self) -> dict[str, Any]:
         """What the world is now, what was done to it, what people were told, how the run ended."""

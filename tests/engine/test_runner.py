@@ -530,7 +530,7 @@ def test_resume_of_a_loop(tmp_path: Path) -> None:
 
 def test_resume_after_a_crash_in_class_d(tmp_path: Path) -> None:
     """What cannot be read back is never done twice by itself: a person says whether it was done, and that is on record."""
-    for answer, effects in (("--done", 1), ("--again", 2)):
+    for answer, effects in (("done", 1), ("not-done", 2)):
         stage = play(tmp_path / answer, step("w", {"x": 1}, thing={"crash": "D"}), step("v", {"x": 1}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("engine.step.looked", _cut_off_at(2))
@@ -541,13 +541,15 @@ def test_resume_after_a_crash_in_class_d(tmp_path: Path) -> None:
         said = stage.resume()
         assert 1 == said.exit
         assert "uncertain" == stage.outcomes()["w"]
-        assert "engine resume with --done w or --again w" in said.text
+        assert "next: engine resolve RB-0001 a:w" in said.text
         assert 1 == stage.resume().exit, "nobody guesses, however often it is asked"
         assert 1 == len(stage.effects())
-        assert 2 == stage.resume("--done", "v").exit, "only what is uncertain can be settled so"
-        assert 0 == stage.resume(answer, "w").exit
+        settled = stage.engine("resolve", "RB-0001", "a:w", "--as", answer, "--because", "I looked")
+        assert 0 == settled.exit
+        assert "next: engine resume RB-0001" in settled.text
+        assert 0 == stage.resume().exit
         assert effects + 1 == len(stage.effects())
-        assert ("waived" if answer == "--done" else "changed") == stage.outcomes()["w"]
+        assert ("waived" if answer == "done" else "changed") == stage.outcomes()["w"]
 
 
 def test_what_nobody_can_read_is_not_done_twice(tmp_path: Path) -> None:
