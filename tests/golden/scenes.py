@@ -179,12 +179,12 @@ SCENES = (
     ),
     Scene(
         "killed-in-a-command", "Killed in a step that nobody can read back (class D), after its effect.",
-        COMMAND, [(RUN, KILLED)], [RESUME, RESUME, "$ resume -y --done purge"],
+        COMMAND, [(RUN, KILLED)], [RESUME, RESUME, "$ resolve RB-0001 purge --as done --because seen", RESUME],
         troubles={("a", "rows"): {"apply": ["dies_after", 1]}},
     ),
     Scene(
         "uncertain", "A resume has already found that only a person can say what became of a step (class D).",
-        COMMAND, [(RUN, KILLED), ("resume -y", 1)], [RESUME, "$ resume -y --again purge"],
+        COMMAND, [(RUN, KILLED), ("resume -y", 1)], [RESUME, "$ resolve RB-0001 purge --as not-done --because seen", RESUME],
         troubles={("a", "rows"): {"apply": ["dies", 1]}},
     ),
     Scene(
