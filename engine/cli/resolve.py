@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from typing import Any
 
 import click
 
+from engine.cli import settling
 from engine.diagnostics import Exit
-
-ANSWERS = ("done", "not-done")
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
 @click.argument("run")
 @click.argument("step")
-@click.option("--as", "answer", type=click.Choice(ANSWERS), default=None, help="What you found when you looked.")
+@click.option("--as", "answer", type=click.Choice(settling.ANSWERS), default=None, help="What you found when you looked.")
 @click.option("--because", default=None, help="How you know, for the record.")
 @click.option("-h", "--host", "hosts", multiple=True, metavar="HOST", help="On this host, where it is uncertain on several.")
 @click.pass_context
@@ -44,8 +42,8 @@ def command(
     uncertain = recall.of(site.plan, entries).uncertain
     places = _chosen(uncertain, run, step, hosts)
     if answer is None or because is None:
-        told = "; ".join(f"{host} {name}: {last_words(entries, (host, name))}" for host, name in places)
-        answer, because = asked(told, answer, because)
+        told = "; ".join(f"{host} {name}: {settling.last_words(entries, (host, name))}" for host, name in places)
+        answer, because = settling.asked(told, answer, because)
     if not because.strip():
         raise click.UsageError("--because says how you know; without it nobody could tell later.")
     for place in places:
@@ -53,26 +51,6 @@ def command(
     on = ", ".join(f"{host} {name}" for host, name in places)
     click.echo(f"{run}: {on} was {answer.replace('-', ' ')}, says {who}.   next: {_next(run, entries, uncertain)}", err=True)
     return Exit.DONE
-
-
-def asked(told: str, answer: str | None, because: str | None, later: bool = False) -> tuple[str, str]:
-    """What is not known yet, asked on the terminal. Raises UsageError where there is none. `later`: may be left open."""
-    if not sys.stdin.isatty():
-        raise click.UsageError("There is no terminal to ask on: say --as done or --as not-done, and --because why.")
-    choice = click.Choice([*ANSWERS, *(["later"] if later else [])])
-    if answer is None:
-        click.echo(told, err=True)
-        question = "You have looked: was it done?"
-        answer = str(click.prompt(question, type=choice, default="later" if later else None, err=True))
-    if because is None and answer != "later":
-        because = str(click.prompt("How do you know?", err=True))
-    return answer, because or ""
-
-
-def last_words(entries: Collection[Any], place: tuple[str, str]) -> str:
-    """Why the step of this host and name is uncertain, as its last outcome says."""
-    said = (e.body["why"] for e in reversed(list(entries)) if e.kind == "step.outcome" and (e.host, e.step) == place)
-    return next(said, "")
 
 
 def _chosen(uncertain: Collection[tuple[str, str]], run: str, step: str, hosts: Collection[str]) -> list[tuple[str, str]]:

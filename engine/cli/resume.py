@@ -96,13 +96,13 @@ def _undelivered(entries: list[Any]) -> set[str]:
 def _decided(site: Any, entries: list[Any], who: str) -> list[Any]:
     """Asks what only a person can know of uncertain steps, as `engine resolve` does. Returns the entries with it."""
     from engine import recall
-    from engine.cli import resolve
+    from engine.cli import settling
 
     if not any('"outcome":"uncertain"' in entry.text for entry in entries):
         return entries
     for (host, name), intent in recall.of(site.plan, entries).uncertain.items():
-        told = f"{host}: {name} is uncertain. {resolve.last_words(entries, (host, name))}"
-        answer, because = resolve.asked(told, None, None, later=True)
+        told = f"{host}: {name} is uncertain. {settling.last_words(entries, (host, name))}"
+        answer, because = settling.asked(told, None, None, later=True)
         if answer != "later":
             recall.decide(site, (host, name), intent, answer, because, who)
     return [*entries, *site.journal.entries(site.run, entries[-1].seq)]
