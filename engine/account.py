@@ -357,11 +357,13 @@ def _evidence(story: Story) -> Part:
             for name, size, digest in _files(step.reading):
                 shown = name.partition(f"/{story.run}/")[2] or name
                 rows.append(Row((shown, step.host, size, digest, step.key)))
-    lead = (
-        ("sha256sum of a file must print its digest below; the digests are part of the hash-chained journal.",)
-        if rows
-        else ()
-    )
+    lead: tuple[str, ...] = ()
+    if rows:
+        lead = ("sha256sum of a file must print its digest below; the digests are part of the hash-chained journal.",)
+        taken = [e.body for e in story.entries if e.kind in ("run.started", "run.resumed", "undo.started")]
+        places = dict.fromkeys((body["machine"], body["files"]) for body in taken if "machine" in body)
+        kept = [f"{folder}/runs/{story.run} on {machine}" for machine, folder in places]
+        lead += (f"The files lie where the run was carried out: {'; '.join(kept)}.",) if kept else ()
     return Part("evidence", "Evidence", lead, ("File", "Host", "Bytes", "sha256", "Kept by"), tuple(rows))
 
 

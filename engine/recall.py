@@ -10,10 +10,11 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from engine import step
+from engine.diagnostics import Diagnostic, printable
 from engine.journal import Entry
 from engine.plan import Plan
 from engine.site import Site
@@ -22,6 +23,15 @@ from modules.contract import Json
 
 #: host, step
 Place = tuple[str, str]
+#: Every kind of entry that a record may hold: of each it is known here what it means for a run that is taken up.
+KINDS = frozenset(
+    {
+        "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "gate.opened", "host.undone", "key.asked",
+        "key.given", "key.refused", "message.failed", "message.queued", "message.sent", "note", "run.ended",
+        "run.interrupted", "run.resumed", "run.started", "step.intent", "step.outcome", "undo.ended", "undo.intent",
+        "undo.outcome", "undo.started",
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -53,6 +63,19 @@ class Recalled:
     failed: list[tuple[str, str]] = field(default_factory=list)
     messages: list[Entry] = field(default_factory=list)
     uncertain: dict[Place, dict[str, Json]] = field(default_factory=dict)
+
+
+def strange(entries: Collection[Entry]) -> list[Diagnostic]:
+    """A mistake (LG066) for each kind of entry that is not known here: what it says of the run nobody here can tell."""
+    found = []
+    for kind in sorted({entry.kind for entry in entries} - KINDS):
+        first = next(entry for entry in entries if entry.kind == kind)
+        summary = f"entry {first.seq} of {first.run} is a `{printable(kind, 60)}`: this engine does not know what that means"
+        detail = (
+            "A newer engine has written it. Going on without it could do again what was done, or leave out what was not."
+        )
+        found.append(Diagnostic("LG066", summary, detail=detail, hint="go on with the engine that wrote it, or a newer one"))
+    return found
 
 
 def of(plan: Plan, entries: Iterable[Entry]) -> Recalled:

@@ -19,6 +19,7 @@ from pathlib import Path
 import networkx
 import pytest
 
+from engine import recall
 from engine.cli import main
 from modules import catalog
 
@@ -269,6 +270,22 @@ def test_no_mutable_state_at_the_top_of_a_room() -> None:
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Global)
     ]
+
+
+def test_every_kind_of_entry_is_known_to_a_resume() -> None:
+    """What the engine writes into a record, `recall.KINDS` names: a kind that is not there is refused as one of tomorrow."""
+    kind = re.compile(r"[a-z]+\.[a-z_]+|note")
+    said = {
+        node.value
+        for source in sources()
+        for call in ast.walk(source.tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("append", "append_all")
+        for argument in call.args
+        for node in ast.walk(argument)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and kind.fullmatch(node.value)
+    }
+    assert len(said) > 15
+    assert set() == said - recall.KINDS, "say in engine/recall.py what a resume makes of it"
 
 
 PROBE = '''

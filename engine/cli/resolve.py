@@ -7,19 +7,27 @@ from typing import Any
 
 import click
 
-from engine.cli import settling
+from engine.cli import reopening, settling
 from engine.diagnostics import Exit
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
 @click.argument("run")
 @click.argument("step")
+@reopening.options
 @click.option("--as", "answer", type=click.Choice(settling.ANSWERS), default=None, help="What you found when you looked.")
 @click.option("--because", default=None, help="How you know, for the record.")
 @click.option("-h", "--host", "hosts", multiple=True, metavar="HOST", help="On this host, where it is uncertain on several.")
 @click.pass_context
 def command(
-    context: click.Context, /, run: str, step: str, answer: str | None, because: str | None, hosts: tuple[str, ...]
+    context: click.Context,
+    /,
+    run: str,
+    step: str,
+    answer: str | None,
+    because: str | None,
+    hosts: tuple[str, ...],
+    **said: Any,
 ) -> int:
     """Settle an uncertain step: you looked at the host, and it was done or it was not. STEP may be written HOST:STEP.
 
@@ -30,13 +38,13 @@ def command(
     engine resolve RB-0007 notify -h fraud-eu --as not-done --because "its log has no request"
     """
     from engine import recall
-    from engine.cli import opening, resume, running
+    from engine.cli import opening, running
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     store.claim(run)  # a process that runs it would not hear of the answer, and may just be looking itself
     entries = store.verified(run)
-    ready, base, body = resume.reopened(entries)
+    ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
     who = opening.requester(None)
     site = running.site(ready, store, run, base, body["requester"], body["check"])
     uncertain = recall.of(site.plan, entries).uncertain

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
-from engine.diagnostics import Diagnostic, EngineError, Exit
+from engine.cli import reopening
+from engine.diagnostics import Exit
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
 @click.argument("run", required=False)
+@reopening.options
 @click.option("--no-wait", is_flag=True, help="Do not wait for keys: end with exit 5.")
 @click.option("--forks", default=256, show_default=True, type=click.IntRange(1, 1024), help="Hosts side by side.")
 @click.option(
@@ -29,6 +30,9 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     \b
     engine resume RB-0007
     engine resume
+    engine resume RB-0007 --playbook playbooks/fraud.yml -i inventories/production
+
+    It goes on on any machine that has the record: --playbook and -i name the same playbook and inventory there.
     """
     import gc
 
@@ -44,22 +48,15 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     if last and last.body["outcome"] in runner.ENDED and not _undelivered(entries):
         click.echo(f"{run} has ended: {last.body['outcome']}. There is nothing to do.   next: engine report {run}", err=True)
         return Exit.DONE
-    ready, base, body = reopened(entries)
+    ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
     site = running.site(ready, store, run, base, body["requester"], body["check"])
     site.started = entries[0].at
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
     if last is None or last.body["outcome"] not in runner.ENDED:
         entries = _decided(site, entries, who) if not yes and sys.stdin.isatty() else entries
     with running.shown(store, said["as_json"], said["json_into"]) as view:
-        hopes = running.wishes(
-            store,
-            run,
-            view,
-            not said["no_wait"],
-            said["keys"],
-            forks=said["forks"],
-            if_triggered=body.get("if_triggered", False),
-        )
+        more = {"forks": said["forks"], "if_triggered": body.get("if_triggered", False)}
+        hopes = running.wishes(store, run, view, not said["no_wait"], said["keys"], **more)
         view.recall(entries)
         one = runner.Run(site, hopes)
         counts = one.restore(entries)
@@ -71,13 +68,16 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
             return Exit.DONE
         keep, look = f"keep {counts['keep']} steps that ended", f"look first at {counts['look']} that were cut off"
         view.write(f"{run}: journal whole to entry {entries[-1].seq}; {keep}, {look}, run the rest")
+        for line in reopening.elsewhere(entries):
+            view.write(line)
         if not yes and sys.stdin.isatty():
             with view.paused():
                 if not click.confirm("Continue?", default=False, err=True):
                     return Exit.INTERRUPTED
         store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name)
         try:
-            store.append(run, "run.resumed", {"by": who, **counts})
+            place = reopening.place(base, body["inventories"], store.folder)
+            store.append(run, "run.resumed", {"by": who, **counts, **place})
             code = running.carried_out(one, view)
         finally:
             store.unlock(run)
@@ -106,45 +106,3 @@ def _decided(site: Any, entries: list[Any], who: str) -> list[Any]:
         if answer != "later":
             recall.decide(site, (host, name), intent, answer, because, who)
     return [*entries, *site.journal.entries(site.run, entries[-1].seq)]
-
-
-def reopened(entries: list[Any], needed: Collection[str] | None = None) -> tuple[Any, Path, dict[str, Any]]:
-    """The run's stored plan, if playbook, modules (those `needed`, or all) and inventory are still what they were. Raises
-    EngineError (exit 7) that names what is not."""
-    from engine import inventory, plan
-    from engine.cli import opening
-
-    body = entries[0].body
-    document, base = body["plan"], Path(body["base"])
-    found = []
-    for name, text in document["texts"].items():
-        path = base / name
-        if not path.is_file() or path.read_text("utf-8") != text:
-            found.append(Diagnostic("LG061", f"the playbook {path} is not what it was when the run began"))
-    modules = opening.catalog(base / document["playbook"])
-    try:
-        made = plan.load(document, modules, needed)
-    except EngineError as error:
-        found += error.diagnostics
-    if body["inventories"] and not found:
-        try:
-            stock = inventory.load(body["inventories"])
-        except EngineError as error:
-            found += error.diagnostics
-        else:
-            for row in made.hosts:
-                host = stock.hosts.get(row.name)
-                if host is None:
-                    found.append(Diagnostic("LG061", f"the host {row.name} is no longer in the inventory"))
-                    continue
-                names = [name for name, value in row.vars.items() if host.vars.get(name) != value or name not in host.vars]
-                found += [
-                    Diagnostic(
-                        "LG061", f"the inventory variable `{name}` of {row.name} is not what it was when the run began"
-                    )
-                    for name in names
-                ]
-    if found:
-        hint = "put it back as it was, or start a new run; engine undo takes back what this one changed"
-        raise EngineError([Diagnostic(d.code, d.summary, d.place, d.detail, d.hint or hint) for d in found], Exit.STALE)
-    return opening.Opened(made, modules, None), base, body

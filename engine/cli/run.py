@@ -48,7 +48,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     engine run playbooks/fraud.yml -i inventories/production -e to=1.3.2 --check --diff
     """
     from engine import __version__, plan
-    from engine.cli import opening, running
+    from engine.cli import opening, reopening, running
     from engine.runner import Run
     from engine.site import Site
 
@@ -75,10 +75,9 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     body = {
         "plan": document, "digest": site.plan.digest, "playbook": document["shown"], "name": site.plan.playbook.name,
         "strategy": site.plan.playbook.strategy, "requester": who, "hosts": [row.name for row in site.plan.hosts],
-        "batches": batches, "budget": site.plan.budget,
-        "options": document["options"], "check": check, "engine": __version__, "base": str(site.base),
-        "inventories": [str(Path(one).resolve()) for one in inventories], "from_plan": saved is not None,
-        "if_triggered": said["if_triggered"],
+        "batches": batches, "budget": site.plan.budget, "options": document["options"], "check": check,
+        "engine": __version__, "from_plan": saved is not None, "if_triggered": said["if_triggered"],
+        **reopening.place(site.base, inventories, store.folder),
     }  # fmt: skip
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         site.run = run_id = store.start(body)

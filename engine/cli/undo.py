@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from engine.cli import reopening
 from engine.diagnostics import Diagnostic, EngineError, Exit
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
 @click.argument("run", required=False)
+@reopening.options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask on the terminal before anything is put back.")
 @click.option("--as", "by", default=None, help="Who asks for the undo (default: the login name).")
 @click.option(
@@ -26,17 +28,18 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     \b
     engine undo RB-0007
     engine undo RB-0007 --no-wait
+    engine undo RB-0007 --playbook playbooks/fraud.yml -i inventories/production
     """
     from engine import undo, words
     from engine.cli import opening, running
-    from engine.cli.resume import reopened
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     store.claim(run)
     entries = store.verified(run)
     # An undo calls the modules of what it puts back and no others, so an update of those does not stand in its way.
-    ready, base, _ = reopened(entries, {entry.body["module"] for entry in entries if entry.kind == "step.intent"})
+    needed = {entry.body["module"] for entry in entries if entry.kind == "step.intent"}
+    ready, base, body = reopening.reopened(entries, needed, said["playbook"], said["inventories"])
     who = opening.requester(by)
     site = running.site(ready, store, run, base, who)
     site.started = entries[0].at
@@ -50,6 +53,8 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
         click.echo(f"{run} has left nothing to put back.   next: engine report {run}", err=True)
         return Exit.DONE
     _shown(changes, lasting)
+    for line in reopening.elsewhere(entries):
+        click.echo(line, err=True)
     if len(lasting) == len(changes):
         click.echo(f"{run} has changed nothing that could be put back.   next: engine report {run}", err=True)
         return Exit.FAILED
@@ -61,8 +66,9 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     with running.shown(store, False, None) as view:
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}")
         try:
+            place = reopening.place(base, body["inventories"], store.folder)
             befores = dict.fromkeys(_before(one) for one in changes if one not in lasting)
-            code = _keyed(site, view, said, words.some(befores)) or _undone(site, view, who)
+            code = _keyed(site, view, said, words.some(befores)) or _undone(site, view, who, place)
         finally:
             store.unlock(run)
     return running.finished(store, run, code)
@@ -127,14 +133,14 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
         time.sleep(runner.TICK)
 
 
-def _undone(site: Any, view: Any, who: str) -> Exit:
+def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
     """Every host's changes, hosts side by side. Ctrl-C stops after the change that is being put back."""
     import threading
 
     from engine import abreast, undo
     from engine.cli import running
 
-    site.journal.append(site.run, "undo.started", {"by": who})
+    site.journal.append(site.run, "undo.started", {"by": who, **place})
     halt = threading.Event()
     with running.stoppable(halt.set, view, f"engine undo {site.run}"):
         results = abreast.each(lambda row: undo.host(site, row, halt), site.plan.hosts, 64)

@@ -1,7 +1,7 @@
 """What comes after a golden scene, as `end.txt` says it: what is typed, and what must come of it.
 
     # words for people
-    @ then                     the command lines are typed a minute after the scene's last entry, not today
+    @ then, @ late             the command lines are typed a minute, or two hours, after the scene's last entry
     = HOST THING JSON          somebody makes the thing so
     $ VERB WORDS               `engine VERB WORDS`: then its exit code, and what was done to the things
 
@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -51,6 +52,26 @@ def here(folder: Path, words: Sequence[str]) -> tuple[int, str]:
         patch.chdir(folder)
         code = main.run(["--state", str(folder / "state"), *words])
     return code, " ".join(said.getvalue().split())
+
+
+def today(folder: Path, script: Sequence[str]) -> Types:
+    """What carries out a script's command lines with this engine and in this folder, which is not the one of the run."""
+    clocks = {"@ then": 60, "@ late": 7200}
+    after = next((clocks[line] for line in script if line in clocks), None)
+    late = time.time() - goldens.written(folder) - after if after else 0.0
+
+    def one(words: Sequence[str]) -> int:
+        return engine(folder, words, late).returncode if late else here(folder, words)[0]
+
+    def types(words: Sequence[str]) -> int:
+        return one([*words, *(elsewhere(folder) if words[0] in ("resume", "undo", "resolve") else ())])
+
+    return types
+
+
+def elsewhere(folder: Path) -> list[str]:
+    """The options that name playbook and inventory of the scene where it is restored."""
+    return ["--playbook", str(folder / "playbooks" / "play.yml"), "-i", str(folder / "inventory")]
 
 
 def played(folder: Path, script: Sequence[str], types: Types) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,34 @@ def frozen(folder: Path, scene: Path) -> None:
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, to)
+
+
+# ------------------------------------------------------------------------------------------------- what is written by hand
+def rewritten(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """The entries of the store after `change`, in a chain that is whole again: as an engine would have written them."""
+    names = ("run", "seq", "at", "kind", "host", "step", "body", "hash")
+    with contextlib.closing(sqlite3.connect(folder / "state" / "journal.db")) as db, db:
+        rows = db.execute(f"SELECT {', '.join(names)} FROM entries ORDER BY run, seq").fetchall()
+        entries = [dict(zip(names, row, strict=True)) for row in rows]
+        change(entries)
+        before = ""
+        for number, entry in enumerate(entries, 1):
+            entry["seq"] = number
+            entry["hash"] = before = chained(before, *(str(entry[name]) for name in names[:-1]))
+        db.execute("DELETE FROM entries")
+        marks = ", ".join("?" * len(names))
+        db.executemany(f"INSERT INTO entries VALUES ({marks})", [tuple(entry.values()) for entry in entries])
+
+
+def chained(before: str, *fields: str) -> str:
+    """An entry's hash: sha256 over the hash before it and its fields, each after its length."""
+    return hashlib.sha256("".join(f"{len(one)}:{one}" for one in (before, *fields)).encode()).hexdigest()
+
+
+def written(folder: Path) -> int:
+    """When the last entry was written: seconds since 1970."""
+    with contextlib.closing(sqlite3.connect(folder / "state" / "journal.db")) as db:
+        return int(db.execute("SELECT MAX(at) FROM entries").fetchone()[0] // 1_000_000)
 
 
 # ------------------------------------------------------------------------------------------------- the world
