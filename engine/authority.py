@@ -1,115 +1,52 @@
-"""Who has to say yes, and whether they did: the roster's people, the statement that a key signs, and the verdict.
+"""Who has to say yes, and whether they did: the rule of a playbook, and the verdict on the keys that were given.
 
-In: a roster, a rule, the question and the keys as the journal has them, and the time. Out: diagnostics, a statement to
-sign, or a `Verdict` that is worked out anew from the journal alone, every signature verified again. It reads no clock,
-asks nobody, starts nothing and writes nothing.
+In: a roster, a rule, the question and the keys as the journal has them, and the time. Out: diagnostics, or a `Verdict` that
+is worked out anew from the journal alone, every signature verified again. It reads no clock, asks nobody, starts nothing and
+writes nothing. What a key says and who signed it is read by `statement`.
 
-What a key is: the SSH signature (`sshsig`) over the canonical JSON of a statement that names run, plan digest, the
-question's nonce, decision, person, role, requester, expiry, reason and the facts that were shown. So a key fits one
-question about one plan and no other. An SSH key stands for one person, because the roster lists none twice.
+Two keys are two people and two SSH keys. An SSH key stands for one person, because the roster lists none twice.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import canon, source, sshsig
-from engine import roster as form
-from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, printable
-from engine.sshsig import PublicKey, Signer
+from engine import playbook, sshsig, statement
+from engine.diagnostics import Diagnostic, Place, did_you_mean, printable
+from engine.roster import Person, Roster
+from engine.sshsig import PublicKey, Refused, Signer
+from engine.statement import Binding, Said
 
 Json = Any
-#: What verifying, signing and looking for keys raise: `reason` in plain words, `hint` the one thing to do.
-Refused = sshsig.Refused
 
-TYPE = "urn:lastgood:key:1"
-#: One namespace for each decision, so that no signature made for anything else, Git included, is ever a key.
-NAMESPACES = {"approve": "lastgood-approve@1", "reject": "lastgood-reject@1"}
 #: How many seconds the clock of who signs may be ahead of ours.
 SKEW = 300.0
-LONGEST_REASON = 1000
+#: Seconds for which a broken glass lets a run go on, and the longest time in which it has to be ratified.
+GLASS, RATIFY = 1800.0, 86400.0
 
-_TEXT, _NUMBER = (str,), (int, float)
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "type": _TEXT,
-    "decision": _TEXT,
-    "run": _TEXT,
-    "digest": _TEXT,
-    "nonce": _TEXT,
-    "person": _TEXT,
-    "role": _TEXT,
-    "requester": _TEXT,
-    "reason": _TEXT,
-    "at": _NUMBER,
-    "expires": _NUMBER,
-    "facts": (dict,),
-}
+_NUMBER = (int, float)
 
 
 @dataclass(frozen=True)
-class Person:
-    """One of the roster's people. `logins` are the names under which the person works on machines."""
+class Glass:
+    """Who may go alone in an emergency: one person of `role`; a second key has to follow within `ratify` seconds."""
 
-    name: str
-    roles: tuple[str, ...]
-    keys: tuple[PublicKey, ...]
-    logins: tuple[str, ...] = ()
-
-    def is_called(self, who: str) -> bool:
-        """Whether `who` asked for a run as this person: by name or login, ``login@machine`` too. Capitals do not matter."""
-        names = {name.casefold() for name in (self.name, *self.logins)}
-        return bool(names & {who.casefold(), who.casefold().partition("@")[0]})
-
-
-@dataclass(frozen=True)
-class Roster:
-    """Who may approve: `people` as listed, `path` as the user wrote it, `digest` over the content."""
-
-    people: tuple[Person, ...]
-    path: str
-    digest: str
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Every role that somebody has, sorted."""
-        return tuple(sorted({role for person in self.people for role in person.roles}))
-
-    def person_by_key(self, fingerprint: str) -> Person | None:
-        """Whose key has this fingerprint (``SHA256:…``)."""
-        return next((person for person in self.people if any(key.fingerprint == fingerprint for key in person.keys)), None)
-
-    def in_role(self, role: str) -> tuple[Person, ...]:
-        """The people in `role`, as listed."""
-        return tuple(person for person in self.people if role in person.roles)
-
-
-def roster(document: source.Document) -> Roster:
-    """The roster in `document`. Raises EngineError with every mistake in it (LG110)."""
-    if mistakes := form.people_mistakes(document):
-        raise EngineError(mistakes)
-    people = [
-        Person(
-            entry["name"],
-            tuple(entry["roles"]),
-            tuple(sshsig.public_key(line) for line in entry["keys"]),
-            tuple(entry.get("logins", ())),
-        )
-        for entry in document.data["people"]
-    ]
-    return Roster(tuple(people), document.path, canon.digest(document.data))
+    role: str
+    ratify: float = RATIFY
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a playbook's `authority` asks for. `mode`: automatic, one-click or two-key; `expires`: seconds to answer in."""
+    """What a playbook's `authority` asks for. `mode`: automatic, one-click or two-key; `expires`: seconds to answer in;
+    `glass`: who may go alone, where the playbook names somebody."""
 
     mode: str
     roles: tuple[str, ...] = ()
     expires: float = 3600.0
+    glass: Glass | None = None
 
     @property
     def slots(self) -> tuple[tuple[str, ...], ...]:
@@ -179,94 +116,46 @@ def _too_few(rule: Rule, people: Roster, place: Callable[..., Place | None], req
 
 
 def question(
-    rule: Rule, run: str, digest: str, requester: str, nonce: str, facts: Mapping[str, Json], at: float
+    rule: Rule,
+    run: str,
+    digest: str,
+    requester: str,
+    nonce: str,
+    facts: Mapping[str, Json],
+    at: float,
+    binding: Binding | None = None,
 ) -> dict[str, Json]:
     """The body of ``key.asked``. `nonce`: 128 random bits in hex; `at`: now, in seconds since 1970, UTC."""
+    glass = {"role": rule.glass.role, "ratify_within": rule.glass.ratify} if rule.glass else None
     return {
+        "format": statement.FORMAT,
         "mode": rule.mode,
         "roles": list(rule.roles),
         "keys": len(rule.slots),
-        "expires": at + rule.expires,
+        "not_before": at,
+        "expires": at + min(rule.expires, statement.LONGEST),
         "run": run,
         "digest": digest,
         "requester": requester,
         "nonce": nonce,
         "facts": dict(facts),
+        "break_glass": glass,
+        **(binding or Binding()).body(),
     }
 
 
-def statement(
-    decision: str,
-    run: str,
-    digest: str,
-    person: str,
-    role: str,
-    nonce: str,
-    requester: str,
-    reason: str,
-    expires: float,
-    at: float,
-    facts: Mapping[str, Json],
-) -> dict[str, Json]:
-    """What a key says; its signed bytes are the canonical JSON of this. Times in seconds since 1970, UTC.
-
-    Raises ValueError for a decision other than approve and reject, and for a reason that is too long.
-    """
-    if decision not in NAMESPACES:
-        raise ValueError(f"a key says approve or reject, not {decision!r}")
-    reason = unicodedata.normalize("NFC", reason.strip())
-    if len(reason) > LONGEST_REASON:
-        raise ValueError(f"a reason has at most {LONGEST_REASON} letters; this one has {len(reason)}")
-    return {
-        "type": TYPE,
-        "decision": decision,
-        "run": run,
-        "digest": digest,
-        "nonce": nonce,
-        "person": person,
-        "role": role,
-        "requester": requester,
-        "reason": reason,
-        "at": at,
-        "expires": expires,
-        "facts": dict(facts),
-    }
+def rule_of(said: playbook.Authority) -> Rule:
+    """The rule that a playbook's `authority` writes down."""
+    glass: Json = said.break_glass
+    return Rule(said.mode, said.roles, said.expires, Glass(glass["role"], glass["ratify_within"]) if glass else None)
 
 
-def sign(said: Mapping[str, Json], signer: Signer) -> dict[str, Json]:
-    """The body of ``key.given``. Raises Refused; may wait for a passphrase or a touch."""
-    signature = signer.sign(canon.dumps(dict(said)), NAMESPACES[said["decision"]])
-    return {
-        "person": said["person"],
-        "role": said["role"],
-        "fingerprint": signer.key.fingerprint,
-        "statement": dict(said),
-        "signature": signature,
-    }
-
-
-def verify(said: Json, signature: Json, people: Roster) -> Person:
-    """The person whose signature this is. Raises Refused in plain words.
-
-    Whether the person may give the key, and for what, is for `judge`: this says that the statement is theirs.
-    """
-    if not isinstance(said, dict) or not isinstance(signature, str) or set(said) != set(_FIELDS) or said["type"] != TYPE:
-        raise Refused("this is no key that Lastgood knows")
-    if wrong := [name for name, kinds in _FIELDS.items() if type(said[name]) not in kinds]:
-        raise Refused(f"the key's {wrong[0]} is not of the right kind")
-    if said["decision"] not in NAMESPACES:
-        raise Refused("the key says neither approve nor reject")
-    try:
-        message = canon.dumps(said)
-    except ValueError:
-        raise Refused("the key's statement has no canonical form") from None
-    fingerprint = sshsig.verify(signature, message, NAMESPACES[said["decision"]]).fingerprint
-    person = people.person_by_key(fingerprint)
-    if person is None:
-        raise Refused(f"its SSH key {fingerprint} is not in the roster")
-    if person.name != said["person"]:
-        raise Refused(f"it is signed with the SSH key of {person.name}, in the name of {printable(said['person'])}")
-    return person
+def asked(request: Mapping[str, Json]) -> Rule:
+    """The rule that the question in `request` was asked under."""
+    glass: Json = request.get("break_glass")
+    open_for = float(request["expires"]) - float(request["not_before"]) if "not_before" in request else 3600.0
+    within = Glass(glass["role"], float(glass["ratify_within"])) if glass else None
+    return Rule(request["mode"], tuple(request["roles"]), open_for, within)
 
 
 @dataclass(frozen=True)
@@ -274,7 +163,7 @@ class Verdict:
     """Where a question stands. `state`: waiting, approved, rejected or expired; only approved means go.
 
     `slots`: (role or roles, name of who gave that key or None); `not_counted`: (name, why), in the order given; `people`:
-    who decided; `why`: one sentence.
+    who decided; `why`: one sentence; `keys`: the digests of the keys that count; `glass`: one person went alone.
     """
 
     state: str
@@ -282,6 +171,22 @@ class Verdict:
     not_counted: tuple[tuple[str, str], ...]
     people: tuple[str, ...]
     why: str
+    keys: tuple[str, ...] = ()
+    glass: bool = False
+
+
+@dataclass
+class _Count:
+    """The keys of a question as they come."""
+
+    given: list[Said | None]
+    rejected: Said | None = None
+    broken: Said | None = None
+    not_counted: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str | None]:
+        return [said.person.name if said else None for said in self.given]
 
 
 def judge(
@@ -291,50 +196,81 @@ def judge(
     requester: str,
     keys: Sequence[Mapping[str, Json]],
     now: float,
+    frozen: Collection[str] = (),
 ) -> Verdict:
     """What the `keys` (bodies of ``key.given`` and ``key.refused``, in order) make of the question `request`, as of `now`.
 
-    `request` is the body of the run's last ``key.asked``, `now` in seconds since 1970, UTC. To check a question that was
-    settled, give the time and the keys of then. A rejection by one of the roles' people is final. Past the expiry the
-    answer is never approved, whatever was given before.
+    `request` is the body of the run's last ``key.asked``, `now` in seconds since 1970, UTC; `frozen` are the windows in
+    which nothing may change unless every key names them. To check a question that was settled, give the time and the keys of
+    then. A rejection by one of the roles' people is final. Past the expiry the answer is never approved, whatever was given
+    before.
     """
-    given: list[str | None] = [None for _ in rule.slots]
-    not_counted: list[tuple[str, str]] = []
-    rejected: tuple[str, str] | None = None
+    count = _Count([None for _ in rule.slots])
     for body in keys:
-        if "signature" not in body:  # refused when it was offered; it has its entry and is no key
+        if "envelope" not in body and "signature" not in body:  # refused when it was offered; it has its entry and is no key
             continue
-        said: Json = body.get("statement")
         try:
-            person = verify(said, body["signature"], people)
-            _bound(said, request, requester, now)
-            if reason := objection(rule, given, person, said["role"], said["decision"], requester):
-                raise Refused(reason)
+            _count(rule, people, request, requester, body, now, frozen, count)
         except Refused as refused:
-            not_counted.append((printable(str(body.get("person", "somebody"))), refused.reason))
-            continue
-        if said["decision"] == "approve":
-            given[_open(rule, given, said["role"])] = person.name
-        else:
-            rejected = rejected or (person.name, said["reason"])
-    slots = tuple((" or ".join(roles), name) for roles, name in zip(rule.slots, given, strict=True))
-    counted = tuple(name for name in given if name is not None)
-    state, who, why = _settled(rule, slots, counted, rejected, now >= _expiry(request) and bool(slots))
-    return Verdict(state, slots, tuple(not_counted), who, why)
+            count.not_counted.append((printable(str(body.get("person", "somebody"))), refused.reason))
+    slots = tuple((" or ".join(roles), name) for roles, name in zip(rule.slots, count.names, strict=True))
+    late = now >= _expiry(request) and bool(slots)
+    counted = [said for said in count.given if said]
+    glass = bool(count.broken and not count.rejected and not late and len(counted) < len(slots))
+    if glass and count.broken:
+        counted, who = [count.broken], count.broken.person.name
+        why = f"{who} as {count.broken['role']} alone, by breaking the glass: {count.broken['reason']}"
+        state: tuple[str, tuple[str, ...], str] = ("approved", (who,), why)
+    else:
+        state = _settled(rule, slots, tuple(said.person.name for said in counted), count.rejected, late)
+    keys_used = tuple(said.digest for said in counted)
+    return Verdict(state[0], slots, tuple(count.not_counted), state[1], state[2], keys_used, glass)
+
+
+def _count(
+    rule: Rule,
+    people: Roster,
+    request: Mapping[str, Json],
+    requester: str,
+    body: Mapping[str, Json],
+    now: float,
+    frozen: Collection[str],
+    count: _Count,
+) -> None:
+    """Takes one key into the count. Raises Refused with why it does not count."""
+    said = statement.verify(body, people, now)
+    _bound(said, request, requester, now)
+    decision, names = said["decision"], count.names
+    if reason := objection(rule, names, said.person, said["role"], decision, requester):
+        raise Refused(reason)
+    if decision == "reject":
+        count.rejected = count.rejected or said
+        return
+    if missing := sorted(set(frozen) - set(said["freeze_override"])):
+        raise Refused(f"it does not name the freeze window `{printable(missing[0])}`")
+    if decision == "break-glass":
+        if now >= said["at"] + GLASS:
+            raise Refused("the glass was broken more than 30 minutes ago")
+        count.broken = count.broken or said
+        return
+    if any(other and other.fingerprint == said.fingerprint for other in count.given):
+        raise Refused("its SSH key has given a key already")
+    count.given[_open(rule, names, said["role"])] = said
 
 
 def _settled(
     rule: Rule,
     slots: tuple[tuple[str, str | None], ...],
     counted: tuple[str, ...],
-    rejected: tuple[str, str] | None,
+    rejected: Said | None,
     late: bool,
 ) -> tuple[str, tuple[str, ...], str]:
     """State, who decided, one sentence."""
     if rule.mode not in ("automatic", "one-click", "two-key") or (rule.mode != "automatic" and not slots):
         return "waiting", (), "the rule names nobody who could give a key"
     if rejected:
-        return "rejected", rejected[:1], f"rejected by {rejected[0]}" + (f": {rejected[1]}" if rejected[1] else "")
+        name, reason = rejected.person.name, rejected["reason"]
+        return "rejected", (name,), f"rejected by {name}" + (f": {reason}" if reason else "")
     if late:
         return "expired", counted, f"{len(counted)} of {len(slots)} keys were given in time, and the question is closed"
     if len(counted) < len(slots):
@@ -351,29 +287,48 @@ def _expiry(request: Mapping[str, Json]) -> float:
     return float(expires) if type(expires) in _NUMBER else float("-inf")
 
 
-def _bound(said: Mapping[str, Json], request: Mapping[str, Json], requester: str, now: float) -> None:
+def _bound(said: Said, request: Mapping[str, Json], requester: str, now: float) -> None:
     """Raises Refused unless the key answers this question about this plan, in time."""
+    binding = statement.bound(request)
+    if said.fields.get("first") and request.get("format"):
+        raise Refused("it is a key of an earlier version, which only a question of that version takes")
     if said["run"] != request.get("run"):
         raise Refused("it is for another run")
-    if said["digest"] != request.get("digest"):
+    if said.subjects.get("plan") != request.get("digest"):
         raise Refused("it is for another plan: the digest differs")
+    if {name: digest for name, digest in said.subjects.items() if name != "plan"} != binding.subjects:
+        raise Refused("it is for other versions: their digests differ")
     if said["nonce"] != request.get("nonce"):
         raise Refused("it answers an earlier question of this run")
     if said["requester"] != requester:
         raise Refused("it names another requester")
+    for name in ("environment", "inventory", "policy", "roster"):
+        if said[name] != getattr(binding, name):
+            raise Refused(f"it is for another {name}")
     if said["expires"] != request.get("expires"):
         raise Refused("it names another expiry")
+    if said["not_before"] != request.get("not_before", 0) or now + SKEW < said["not_before"]:
+        raise Refused("it does not count yet")
+    if said["facts"] != request.get("facts") and not said.fields.get("first"):
+        raise Refused("who signed it was shown other facts")
     if said["at"] >= said["expires"]:
         raise Refused("it was given after the question had expired")
     if said["at"] > now + SKEW:
-        raise Refused("its time lies in the future: is the clock of who signed right?")
+        raise Refused("its time lies in the future: is the clock of who signs right?")
 
 
 def objection(rule: Rule, given: Sequence[str | None], person: Person, role: str, decision: str, requester: str) -> str:
     """Why a key of `person` as `role` would not count, or nothing. `given`: for each of the rule's slots, who gave it.
 
-    A rejection is open to everybody in the roles, the requester too: it can only stop the run.
+    A rejection is open to everybody in the roles, the requester too: it can only stop the run. So is breaking the glass to
+    who has its role: the one exception to two people is for the one who is there.
     """
+    if decision == "break-glass":
+        if rule.glass is None:
+            return "the playbook lets nobody go alone"
+        return "" if role == rule.glass.role and role in person.roles else f"not in {rule.glass.role}"
+    if decision not in ("approve", "reject"):
+        return "it is no answer to a question"
     if not set(rule.roles) & set(person.roles):
         return f"not in {' or '.join(rule.roles) or 'any role that is asked'}"
     if role not in rule.roles:
@@ -403,7 +358,8 @@ def role_for(rule: Rule, people: Roster, verdict: Verdict, person: Person, reque
     Of two open roles it is the one that fewer others could fill, so that nobody blocks the second key.
     """
     given = [name for _, name in verdict.slots]
-    objections = {role: objection(rule, given, person, role, decision, requester) for role in rule.roles}
+    roles = ((rule.glass.role if rule.glass else ""),) if decision == "break-glass" else rule.roles
+    objections = {role: objection(rule, given, person, role, decision, requester) for role in roles}
     possible = [role for role, reason in objections.items() if not reason]
     if not possible:
         mine = [reason for role, reason in objections.items() if role in person.roles]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from typing import Any
 
 
@@ -36,6 +37,25 @@ def loads(text: str | bytes) -> Any:
 def _number(text: str) -> int | float:
     value = int(text) if len(text) < 18 else float(text)
     return value if abs(value) < 2**53 else float(text)
+
+
+def normal(value: Any) -> Any:
+    """`value` with every text in it, keys too, in Unicode's form NFC, which the canonical form leaves to its caller.
+
+    Two texts that look the same are then the same bytes. Raises ValueError when two keys of one mapping become one.
+    """
+    match value:
+        case str():
+            return unicodedata.normalize("NFC", value)
+        case dict():
+            made = {unicodedata.normalize("NFC", key): normal(inner) for key, inner in value.items()}
+            if len(made) != len(value):
+                raise ValueError("two keys of one mapping look the same")
+            return made
+        case list() | tuple():
+            return [normal(inner) for inner in value]
+        case _:
+            return value
 
 
 def digest(value: Any) -> str:

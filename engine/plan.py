@@ -47,7 +47,8 @@ class Plan:
     def digest(self) -> str:
         """sha256 over the plan's content in canonical form: the same on every machine."""
         content = self.document(digest=False)
-        content["roster"] = self.roster and self.roster["text"]
+        if kept := self.roster:  # an earlier version kept no environment
+            content["roster"] = [kept["environment"], kept["text"]] if "environment" in kept else kept["text"]
         content["hosts"] = canon.digest(content["hosts"])
         if self.preview:
             keys = ("host", "step", "grade", "change", "wanted")

@@ -43,6 +43,8 @@ WALKED = ("trigger", "forensics", "execution", "verification")
 
 DEFAULT_TIMEOUT, DEFAULT_DELAY, LONGEST = 300.0, 5.0, 7 * 86400.0
 DEFAULT_EXPIRY, LONGEST_EXPIRY = 3600.0, 8 * 3600.0
+#: Seconds in which a second person has to ratify what one did alone.
+LONGEST_UNRATIFIED = 86400.0
 #: After so many mistakes nobody reads on, and neither does the engine.
 ENOUGH = 200
 #: Steps and imports that one playbook may have, imports of imports counted.
@@ -123,7 +125,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Authority:
-    """Who has to say yes: mode, roles, seconds until the question lapses."""
+    """Who has to say yes: mode, roles, seconds until the question lapses; who may go alone (`role`, `ratify_within`)."""
 
     mode: str = "automatic"
     roles: tuple[str, ...] = ()

@@ -7,34 +7,72 @@ waits for the answer, and for how long, is not decided here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from engine import authority, source
+from engine import authority, canon, policy
 from engine.journal import Entry
+from engine.policy import Policy
 from engine.site import Site
+from engine.statement import Binding
 from modules.contract import Json
+
+#: Names of hosts and readings that a person is shown; the rest are counted.
+MOST = 20
 
 
 def about(site: Site) -> dict[str, Json]:
-    """What a person is shown who is asked for a key to the site's plan."""
+    """What a person is shown who is asked for a key to the site's plan. It is part of what they sign."""
     plan, seen = site.plan, site.plan.preview or {}
     lasting = [row["id"] for row in seen.get("steps", []) if row["undo"] == "NONE" and row["section"] == "execution"]
+    met = [row for row in seen.get("trigger", []) if row["met"]]
     return {
         "playbook": plan.playbook.name, "strategy": plan.playbook.strategy, "hosts": len(plan.hosts),
-        "now": seen.get("now", {}), "back_to": seen.get("back_to", {}), "no_undo": lasting,
+        "where": [row.name for row in plan.hosts[:MOST]], "now": seen.get("now", {}), "back_to": seen.get("back_to", {}),
+        "because": [f"{row['host']} {row['id']}: {row['why']}" for row in met[:MOST]], "no_undo": lasting,
+        "evidence": _evidence(site), "began": site.started,
     }  # fmt: skip
+
+
+def _evidence(site: Site) -> dict[str, Json]:
+    """How far the evidence has come: steps of all hosts, of how many, and which went wrong."""
+    found = {
+        (entry.host, entry.step): entry.body["outcome"]
+        for entry in site.journal.entries(site.run)
+        if entry.kind == "step.outcome" and entry.step.startswith("forensics/") and "[" not in entry.step
+    }
+    wanted = sum(1 for node in site.plan.nodes.values() if node.step and node.chosen and node.section == "forensics")
+    bad = [f"{host} {step}" for (host, step), outcome in found.items() if outcome in ("failed", "uncertain")]
+    return {"done": len(found) - len(bad), "of": wanted * len(site.plan.hosts), "failed": bad[:MOST]}
 
 
 def ask(site: Site, rule: authority.Rule, digest: str, facts: Mapping[str, Json]) -> Entry:
     """Opens the question for keys in the journal: its last `key.asked` is the one that keys are bound to."""
-    shown = site.secrets.scrub(dict(facts))
-    body = authority.question(rule, site.run, digest, site.requester, secrets.token_hex(16), shown, site.now())
+    shown = canon.normal(site.secrets.scrub(dict(facts)))
+    nonce, bound = secrets.token_hex(16), binding(site, rule, facts, current(site))
+    body = authority.question(rule, site.run, digest, site.requester, nonce, shown, site.now(), bound)
     return site.journal.append(site.run, "key.asked", body)
+
+
+def binding(site: Site, rule: authority.Rule, facts: Mapping[str, Json], now: Policy) -> Binding:
+    """What the question is bound to besides its plan."""
+    rows = [[row.name, list(row.groups), dict(row.vars), sorted(row.outside)] for row in site.plan.hosts]
+    known = {"from": (facts.get("now") or {}).get("digest"), "to": (facts.get("back_to") or {}).get("digest")}
+    subjects = {name: digest for name, digest in known.items() if isinstance(digest, str) and digest.startswith("sha256:")}
+    people = {"version": now.roster.version, "digest": now.roster.digest}
+    return Binding(now.environment, canon.digest(rows), now.digest(rule), people, subjects)
+
+
+def current(site: Site) -> Policy:
+    """Who may say yes, as it is now. Raises EngineError when that cannot be known."""
+    return policy.stored(site.plan.roster)
+
+
+def given(entries: Iterable[Entry]) -> list[dict[str, Json]]:
+    """The keys among the entries after a question, also those that were refused when they were offered."""
+    return [entry.body for entry in entries if entry.kind in ("key.given", "key.refused")]
 
 
 def judge(site: Site, asked: Entry) -> authority.Verdict:
     """What the keys that are there amount to, every signature checked again."""
-    keys = [entry.body for entry in site.journal.entries(site.run, asked.seq) if entry.kind in ("key.given", "key.refused")]
-    rule = authority.Rule(asked.body["mode"], tuple(asked.body["roles"]))
-    people = authority.roster(source.parse(site.plan.roster["text"], site.plan.roster["path"]))
-    return authority.judge(rule, people, asked.body, site.requester, keys, site.now())
+    keys, people = given(site.journal.entries(site.run, asked.seq)), current(site).roster
+    return authority.judge(authority.asked(asked.body), people, asked.body, site.requester, keys, site.now())

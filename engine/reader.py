@@ -23,6 +23,7 @@ from engine.playbook import (
     ENOUGH,
     LONGEST,
     LONGEST_EXPIRY,
+    LONGEST_UNRATIFIED,
     MOST_IMPORTS,
     MOST_STEPS,
     SECTIONS,
@@ -199,7 +200,17 @@ class _Reader:
             )
         glass = value.get("break_glass")
         listed = tuple(str(role) for role in roles) if isinstance(roles, list) else ()
-        return Authority(value["mode"], listed, expires, glass if isinstance(glass, dict) else None)
+        return Authority(value["mode"], listed, expires, self._glass(glass) if isinstance(glass, dict) else None)
+
+    def _glass(self, said: Json) -> dict[str, Json]:
+        """Who may go alone, and in how many seconds a second key has to follow."""
+        at = ("authority", "break_glass", "ratify_within")
+        within = self._duration(self.document, at, said.get("ratify_within")) or LONGEST_UNRATIFIED
+        if within > LONGEST_UNRATIFIED:
+            hint = "who goes alone is looked at by a second person within a day"
+            summary = "a broken glass cannot wait longer than 24h for its second key"
+            self.found.append(Diagnostic("LG033", summary, self.document.place(at), hint=hint))
+        return {"role": str(said.get("role", "")), "ratify_within": within}
 
     def _duration(self, document: Document, at: Keys, text: Json) -> float | None:
         if not isinstance(text, str):

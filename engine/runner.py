@@ -197,7 +197,7 @@ class Run:
                 "automatic", "check mode: nothing will be changed" if self.site.check else "the playbook asks nobody", []
             )
             return
-        rule = authority.Rule(said.mode, said.roles, said.expires)
+        rule = authority.rule_of(said)
         self.asked = question.ask(self.site, rule, self.plan.digest, question.about(self.site))
         self.outbox.event("waiting")
 

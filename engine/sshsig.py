@@ -31,7 +31,7 @@ _HASHES = ("sha256", "sha512")
 _BEGIN, _END, _WIDTH = "-----BEGIN SSH SIGNATURE-----\n", "\n-----END SSH SIGNATURE-----\n", 70
 _KEY_BEGIN, _KEY_END = "-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----"
 _KEY_MAGIC = b"openssh-key-v1\0"
-_TOUCHED = 0x01  # PROTOCOL.u2f: the user-presence bit of the flags
+_TOUCHED, _PIN = 0x01, 0x04  # PROTOCOL.u2f: the user-presence and the user-verification bit of the flags
 _LARGEST = 64 << 10  # bytes of any key, signature or answer that we look at
 
 _LIST, _LISTED, _SIGN, _SIGNED = 11, 12, 13, 14  # the agent's message numbers
@@ -68,6 +68,15 @@ class PublicKey:
     def hardware(self) -> bool:
         """Whether the private half lives in a security key that has to be touched."""
         return self.kind in (SK_ED25519, SK_P256)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Who signed, and what a security key says of it: whether it was `touched`, and whether its `pin` was given."""
+
+    key: PublicKey
+    touched: bool = False
+    pin: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,14 @@ def _signed(message: bytes, namespace: str, algorithm: str) -> bytes:
 
 def verify(armoured: str, message: bytes, namespace: str) -> PublicKey:
     """The key that signed `message` in `namespace`. Raises Refused with the reason. Whose key it is, the caller decides."""
-    reader = _Reader(unarmour(armoured), "the signature")
+    return verify_blob(unarmour(armoured), message, namespace).key
+
+
+def verify_blob(blob: bytes, message: bytes, namespace: str) -> Signature:
+    """`verify` for a signature without its armour, and with what a security key says. Raises Refused."""
+    if len(blob) > _LARGEST:
+        raise Refused("this is no SSH signature")
+    reader = _Reader(blob, "the signature")
     if reader.take(len(_MAGIC)) != _MAGIC or reader.u32() != 1:
         raise Refused("this is no SSH signature of version 1")
     key = _public_blob(reader.string())
@@ -227,12 +243,16 @@ def verify(armoured: str, message: bytes, namespace: str) -> PublicKey:
         raise Refused("the signature's hash is neither sha256 nor sha512")
     signature = reader.string()
     reader.end()
-    _verify(key, signature, _signed(message, namespace, algorithm))
-    return key
+    flags = _verify(key, signature, _signed(message, namespace, algorithm))
+    return Signature(key, bool(flags & _TOUCHED), bool(flags & _PIN))
 
 
-def _verify(key: PublicKey, signature: bytes, signed: bytes) -> None:
-    """Checks an SSH signature blob (RFC 8709 section 6, RFC 5656 section 3.1.2, PROTOCOL.u2f) or raises Refused."""
+def _verify(key: PublicKey, signature: bytes, signed: bytes) -> int:
+    """Checks an SSH signature blob (RFC 8709 section 6, RFC 5656 section 3.1.2, PROTOCOL.u2f) or raises Refused.
+
+    Returns the flags of a security key, 0 for another. A signature without a touch is refused: who has the machine could
+    make it without the person.
+    """
     reader = _Reader(signature, "the signature")
     if reader.string() != key.kind.encode():
         raise Refused("the signature and its key are of different kinds")
@@ -241,7 +261,7 @@ def _verify(key: PublicKey, signature: bytes, signed: bytes) -> None:
     fields.string()
     if key.kind in (P256, SK_P256):
         fields.string()
-    point = fields.string()
+    point, flags = fields.string(), 0
     if key.hardware:
         flags, counter = reader.byte(), reader.u32()
         if not flags & _TOUCHED:
@@ -250,6 +270,7 @@ def _verify(key: PublicKey, signature: bytes, signed: bytes) -> None:
         signed = application + bytes([flags]) + _u32(counter) + hashlib.sha256(signed).digest()
     reader.end()
     _check(key.kind, point, inner, signed)
+    return flags
 
 
 def _check(kind: str, point: bytes, signature: bytes, signed: bytes) -> None:

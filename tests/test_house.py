@@ -29,12 +29,15 @@ PACKAGES = ("engine", "modules", "schemas", "playbooks", "inventories")
 #: The floor plan, ground floor first. A room may know the rooms below its floor, and nobody on its own floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("values and words", ("abreast", "budget", "canon", "diagnostics", "layers", "leak", "sshsig")),
-    ("one thing each, that needs no other", ("dialect", "gate", "journal", "pattern", "refusal", "values", "words")),
+    (
+        "one thing each, that needs no other",
+        ("dialect", "envelope", "gate", "journal", "pattern", "refusal", "values", "words"),
+    ),
     ("texts and entries that have a meaning", ("secrets", "source", "story", "template")),
     ("what people wrote, where a run stands", ("environment", "playbook", "roster", "standing", "underway")),
-    ("the graph, the hosts, the people", ("authority", "inventory", "layout", "look", "picture", "reader")),
-    ("what is wrong with it, what is shown of it", ("account", "check", "live", "screen")),
-    ("the plan", ("page", "plan", "reference", "walk")),
+    ("the graph, the hosts, the people", ("inventory", "layout", "look", "picture", "reader", "statement")),
+    ("what is wrong with it, what is shown of it", ("account", "authority", "check", "live", "screen")),
+    ("the plan", ("page", "plan", "policy", "reference", "walk")),
     ("what the steps of a run share", ("drawing", "report", "rules", "site")),
     ("one step", ("outbox", "question", "review", "step")),
     ("many steps, back and forth", ("playground", "preview", "recall", "undo")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,23 +21,17 @@ import click
 @click.option(
     "--confirm", "typed", default=None, help="The version to go back to, or the run's id: what would be typed on a terminal."
 )
+@click.option("--ticket", default="", help="The number of the incident or change, for the record.")
 @click.option("--as", "person", default=None, help="As whom, where several people's keys are at hand.")
 @click.pass_context
-def command(
-    context: click.Context,
-    run: str | None,
-    keys: tuple[Path, ...],
-    because: str | None,
-    typed: str | None,
-    person: str | None,
-) -> int:
+def command(context: click.Context, /, run: str | None, **said: Any) -> int:
     """Give a key: sign the plan's digest with an SSH key of the roster.
 
     \b
     engine approve RB-0007
     engine approve RB-0007 --key ~/.ssh/id_ed25519 --because "customers confirm it" --confirm v46
     """
-    return _answer(context, run, "approve", keys, because, typed, person)
+    return _answer(context, run, "approve", **said)
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
@@ -51,26 +46,18 @@ def command(
 @click.option("--because", default=None, help="Why, for the record.")
 @click.option("--as", "person", default=None, help="As whom, where several people's keys are at hand.")
 @click.pass_context
-def reject(context: click.Context, run: str | None, keys: tuple[Path, ...], because: str | None, person: str | None) -> int:
+def reject(context: click.Context, /, run: str | None, **said: Any) -> int:
     """Say no: one signed refusal by a person of the roles is final.
 
     \b
     engine reject RB-0007 --because "v46 is worse"
     engine reject
     """
-    return _answer(context, run, "reject", keys, because, "", person)
+    return _answer(context, run, "reject", **said)
 
 
-def _answer(
-    context: click.Context,
-    run: str | None,
-    decision: str,
-    keys: tuple[Path, ...],
-    because: str | None,
-    typed: str | None,
-    person: str | None,
-) -> int:
+def _answer(context: click.Context, run: str | None, decision: str, **said: Any) -> int:
     from engine.cli import giving, running
 
     store = running.store(context, must_exist=True)
-    return giving.give(store, running.known(store, run), decision, keys, because, typed, person)
+    return giving.give(store, running.known(store, run), giving.Answer(decision, **said))

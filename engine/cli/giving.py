@@ -6,52 +6,54 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from engine import authority, source, words
+from engine import authority, canon, policy, question, statement, words
 from engine.diagnostics import Diagnostic, EngineError, Exit, printable
 from engine.sshsig import Refused
 
 
-def give(
-    store: Any, run: str, decision: str, keys: Sequence[Path], because: str | None, typed: str | None, person: str | None
-) -> int:
+@dataclass(frozen=True)
+class Answer:
+    """What a person said on the command line: the decision, and what goes with it."""
+
+    decision: str
+    keys: Sequence[Path] = ()
+    because: str | None = None
+    typed: str | None = None
+    person: str | None = None
+    ticket: str = ""
+
+
+def give(store: Any, run: str, answer: Answer) -> int:
     """Shows what would be signed, has it confirmed, signs it and writes it to the journal."""
     request, given, started = _question(store, run)
-    roster_text = started.body["plan"]["roster"]
-    people = authority.roster(source.parse(roster_text["text"], roster_text["path"]))
-    rule = authority.Rule(request["mode"], tuple(request["roles"]))
-    requester = request["requester"]
+    people = policy.stored(started.body["plan"]["roster"]).roster
+    rule, requester, decision = authority.asked(request), request["requester"], answer.decision
     verdict = authority.judge(rule, people, request, requester, given, time.time())
     if verdict.state != "waiting":
         raise EngineError(
             Diagnostic("LG091", f"{run} takes no keys any more: {verdict.why}", hint=f"engine status {run}"), Exit.REJECTED
         )
     try:
-        at_hand = authority.available(people, os.environ.get("SSH_AUTH_SOCK"), keys, _passphrase)
-        who, signer = _one(at_hand, person, verdict, rule, people, requester, decision)
+        at_hand = authority.available(people, os.environ.get("SSH_AUTH_SOCK"), answer.keys, _passphrase)
+        who, signer = _one(at_hand, answer.person, verdict, rule, people, requester, decision)
         role = authority.role_for(rule, people, verdict, who, requester, decision)
-    except Refused as refused:
+        said = statement.make(request, decision, who.name, role, answer.because or "", time.time(), answer.ticket)
+        _show(canon.dumps(said), verdict)
+        if decision == "approve":
+            _confirmed(str((request["facts"].get("back_to") or {}).get("version") or run), answer.typed)
+        if answer.because is None and (because := _reason()):
+            said = statement.make(request, decision, who.name, role, because, time.time(), answer.ticket)
+        body = statement.sign(said, signer)
+    except (Refused, ValueError) as refused:
+        reason, hint = (refused.reason, refused.hint) if isinstance(refused, Refused) else (str(refused), "")
         raise EngineError(
-            Diagnostic("LG092", f"no key was given: {refused.reason}", hint=refused.hint or f"engine status {run}"),
-            Exit.REJECTED,
-        ) from None
-    _show(run, request, verdict, who.name, role, decision)
-    version = str((request["facts"].get("back_to") or {}).get("version") or run)
-    if decision == "approve":
-        _confirmed(version, typed)
-    said = authority.statement(
-        decision, run, request["digest"], who.name, role, request["nonce"], requester,
-        _reason() if because is None else because, request["expires"], time.time(), request["facts"],
-    )  # fmt: skip
-    try:
-        body = authority.sign(said, signer)
-    except Refused as refused:
-        raise EngineError(
-            Diagnostic("LG092", f"no key was given: {refused.reason}", hint=refused.hint), Exit.REJECTED
+            Diagnostic("LG092", f"no key was given: {reason}", hint=hint or f"engine status {run}"), Exit.REJECTED
         ) from None
     store.append(run, "key.given", body)
     after = authority.judge(rule, people, request, requester, [*given, body], time.time())
@@ -74,8 +76,7 @@ def _question(store: Any, run: str) -> tuple[dict[str, Any], list[dict[str, Any]
             Diagnostic("LG091", f"{run} takes no keys any more: its question was settled", hint=f"engine status {run}"),
             Exit.REJECTED,
         )
-    given = [entry.body for entry in entries if entry.seq > asked.seq and entry.kind in ("key.given", "key.refused")]
-    return asked.body, given, entries[0]
+    return asked.body, question.given(entry for entry in entries if entry.seq > asked.seq), entries[0]
 
 
 def _one(at_hand: Any, person: str | None, verdict: Any, rule: Any, people: Any, requester: str, decision: str) -> Any:
@@ -102,25 +103,67 @@ def _one(at_hand: Any, person: str | None, verdict: Any, rule: Any, people: Any,
     return able[0]
 
 
-def _show(run: str, request: dict[str, Any], verdict: Any, person: str, role: str, decision: str) -> None:
-    """The facts that are signed, in a fixed order, with nothing from outside unescaped."""
-    facts = request["facts"]
-    now, back = (facts.get("now") or {}).get("version"), (facts.get("back_to") or {}).get("version")
-    number = sum(1 for _, name in verdict.slots if name) + 1
-    key = f"{'Key' if decision == 'approve' else 'No to key'} {number} of {request['keys']}"
-    act, strategy = (printable(str(text)) for text in (facts.get("act") or facts.get("playbook"), facts.get("strategy")))
-    lines = [
-        f"{key} for {run}, as {person} ({role}).   Plan {request['digest'][7:20]}",
-        f"  will do   {act} ({strategy}), {words.plural(int(facts.get('hosts') or 0), 'host')}",
-    ]
-    if now or back:
-        lines.append(f"  version   {printable(str(now))} -> {printable(str(back))}")
-    if facts.get("no_undo"):
-        lines.append(f"  no undo   {', '.join(printable(str(one)) for one in facts['no_undo'])}")
-    lines.append(f"  asked by  {printable(request['requester'])}")
-    for role_name, name in verdict.slots:
-        lines.append(f"  key       {role_name}: {name or 'missing'}")
+def _show(signed: bytes, verdict: Any) -> None:
+    """What the bytes say that are about to be signed, in a fixed order, with nothing from outside unescaped.
+
+    Nothing but those bytes is read, and the keys that are there: what is shown is what is signed.
+    """
+    lines = shown(canon.loads(signed))
+    lines += [f"  key       {printable(role)}: {printable(name or 'missing')}" for role, name in verdict.slots]
     click.echo("\n".join(lines), err=True)
+
+
+def shown(said: dict[str, Any]) -> list[str]:
+    """A key's statement as people read it: what, where, from and to, why, what has no undo, the evidence so far, the cost of
+    waiting, who asks."""
+    key, facts = said["predicate"], said["predicate"]["facts"]
+    plan = next(one["digest"]["sha256"] for one in said["subject"] if one["name"] == "plan")
+    subjects = [one for one in said["subject"] if one["name"] != "plan"]
+    now, back = (facts.get("now") or {}).get("version"), (facts.get("back_to") or {}).get("version")
+    hosts, act = int(facts.get("hosts") or 0), facts.get("act") or facts.get("playbook")
+    where = _some(facts.get("where") or [], hosts)
+    rows = [
+        ("will do", f"{_safe(act)} ({_safe(facts.get('strategy'))})"),
+        ("where", f"{_safe(key['environment'])}: " * bool(key["environment"]) + (where or words.plural(hosts, "host"))),
+        ("version", f"{_safe(now)} -> {_safe(back)}" if now or back else ""),
+        *[(f"{_safe(one['name'])} is", f"sha256:{one['digest']['sha256'][:16]}") for one in subjects],
+        ("because", _some(facts.get("because") or [])),
+        ("no undo", _some(facts.get("no_undo") or [])),
+        ("evidence", _evidence(facts.get("evidence"))),
+        ("waiting", _waiting(now, hosts, facts, key)),
+        ("asked by", _safe(key["requester"])),
+        ("your word", _safe(key["reason"])),
+        ("ticket", _safe(key["ticket"])),
+    ]
+    what = {"approve": "Key", "reject": "No"}.get(key["decision"], "Key")
+    head = f"{what} for {_safe(key['run'])}, as {_safe(key['person'])} ({_safe(key['role'])}).   Plan {plan[:13]}"
+    return [head, *(f"  {name:9} {text}" for name, text in rows if text)]
+
+
+def _safe(text: Any) -> str:
+    return printable(str(text if text is not None else ""), 200)
+
+
+def _some(names: Sequence[Any], count: int = 0) -> str:
+    """The first five names, each at most 80 characters, and how many more there are."""
+    listed = ", ".join(printable(str(name)) for name in names[:5])
+    more = max(count, len(names)) - min(len(names), 5)
+    return f"{listed} and {more} more" if listed and more > 0 else listed
+
+
+def _evidence(found: Any) -> str:
+    if not isinstance(found, dict) or not found.get("of"):
+        return ""
+    bad = f"; failed: {_some(found.get('failed') or [])}" if found.get("failed") else ""
+    return f"{found['done']} of {found['of']} pieces are kept; nothing is changed before all of them are" + bad
+
+
+def _waiting(now: Any, hosts: int, facts: dict[str, Any], key: dict[str, Any]) -> str:
+    """What goes on until somebody answers, and what then."""
+    serves = f"{_safe(now)} goes on serving on {words.plural(hosts, 'host')}" if now else "everything stays as it is"
+    began = facts.get("began")
+    since = f", {words.span(key['at'] - began)} since the run began" if isinstance(began, int | float) and began else ""
+    return f"{serves}{since}; at {words.utc(key['expires'], date=False)} it lapses, which means no"
 
 
 def _confirmed(version: str, typed: str | None) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine import authority, inventory, plan, playbook, reader, source
+from engine import authority, inventory, plan, playbook, reader, roster, source
 from engine.check import HostRow
 from engine.diagnostics import Diagnostic, EngineError, Place, printable
 from engine.inventory import Host, Inventory
@@ -71,10 +71,10 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
     except EngineError as error:
         found += error.diagnostics
     people = stock.roster
-    rule = authority.Rule(book.authority.mode, book.authority.roles, book.authority.expires)
+    rule = authority.rule_of(book.authority)
     try:
-        roster = authority.roster(people) if people else None
-        found += authority.check_rule(rule, roster, _authority_place(book), requester)
+        listed = roster.read(people) if people else None
+        found += authority.check_rule(rule, listed, _authority_place(book), requester)
     except EngineError as error:
         found += error.diagnostics
     found += _unknown_destinations(book, stock)
@@ -82,8 +82,15 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
         plan.check(book, modules, rows, options, found)
         raise EngineError(list(dict.fromkeys(found)))
     groups = {name: tuple(members) for name, members in stock.groups.items()}
-    kept = {"path": people.path, "text": people.text} if people and rule.mode != "automatic" else None
+    kept = _kept(people, stock, rows) if people and rule.mode != "automatic" else None
     return Opened(plan.compile(book, modules, rows, groups, options, kept, stock.destinations), modules, stock)
+
+
+def _kept(people: source.Document, stock: Inventory, rows: Sequence[HostRow]) -> dict[str, Json]:
+    """What a plan keeps of the people: their text, whose environment it is, and where its folder lies."""
+    folder = Path(people.path).resolve().parent
+    homes = {Path(stock.environments[row.name]).resolve().name for row in rows} or {folder.name}
+    return {"path": people.path, "text": people.text, "environment": homes.pop(), "folder": str(folder)}
 
 
 def _chosen(book: Playbook, stock: Inventory, options: Options) -> list[HostRow]:

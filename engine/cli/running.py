@@ -153,7 +153,7 @@ def prompter(store: Journal, run: str, view: live.View, keys: tuple[Path, ...]) 
         if word in ("approve", "reject"):
             with view.paused():
                 try:
-                    giving.give(store, run, word, keys, None, None, None)
+                    giving.give(store, run, giving.Answer(word, keys))
                 except EngineError as error:  # no key was given; the run waits on
                     click.echo(render(error.diagnostics), err=True)
                 except click.Abort:

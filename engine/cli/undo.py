@@ -105,7 +105,7 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
         for e in site.journal.entries(site.run)
         if e.kind == "key.asked" and e.body["digest"] == digest and e.body["expires"] > site.now()
     ]
-    rule = authority.Rule(book.mode, book.roles, book.expires)
+    rule = authority.rule_of(book)
     facts = {
         "act": f"undo {site.run}: back to {back}",
         "playbook": site.plan.playbook.name,

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from signing import Token, mpint, no_passphrase, private_key, string
 
 from engine import sshsig
 from engine.sshsig import PublicKey, Refused, Signer
@@ -30,14 +31,6 @@ SEED = 20261123
 real = pytest.mark.real
 needs_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed (openssh-client)")
 needs_agent = pytest.mark.skipif(not shutil.which("ssh-agent"), reason="ssh-agent is not installed (openssh-client)")
-
-
-def no_passphrase(path: str) -> str:
-    raise AssertionError(f"asked for the passphrase of {path}")
-
-
-def private_key(kind: str) -> Any:
-    return ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
 
 
 def write_key(path: Path, private: Any, passphrase: bytes = b"", mode: int = 0o600) -> Path:
@@ -243,41 +236,6 @@ def test_no_agent_is_refused(name: str, tmp_path: Path) -> None:
 
 
 # --- security keys, made in software
-
-
-def string(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
-
-
-def mpint(number: int) -> bytes:
-    return string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
-
-
-class Token:
-    """A security key in software (PROTOCOL.u2f): it lets a test choose the flags that a real one would not."""
-
-    def __init__(self, kind: str) -> None:
-        self.private = private_key(kind)
-        public = self.private.public_key()
-        if kind == "ed25519":
-            self.kind = sshsig.SK_ED25519
-            point = string(public.public_bytes(form.Encoding.Raw, form.PublicFormat.Raw))
-        else:
-            self.kind = sshsig.SK_P256
-            point = string(b"nistp256") + string(
-                public.public_bytes(form.Encoding.X962, form.PublicFormat.UncompressedPoint)
-            )
-        self.key = PublicKey(self.kind, string(self.kind.encode()) + point + string(b"ssh:"))
-
-    def raw(self, signed: bytes, flags: int = 1, tail: bytes = b"") -> bytes:
-        state = bytes([flags]) + (7).to_bytes(4, "big")
-        data = hashlib.sha256(b"ssh:").digest() + state + hashlib.sha256(signed).digest()
-        if self.kind == sshsig.SK_ED25519:
-            inner = self.private.sign(data)
-        else:
-            r, s = utils.decode_dss_signature(self.private.sign(data, ec.ECDSA(hashes.SHA256())))
-            inner = mpint(r) + mpint(s)
-        return string(self.kind.encode()) + string(inner) + state + tail
 
 
 def signature(made_by: PublicKey, raw: Callable[[bytes], bytes], **changed: bytes) -> str:
