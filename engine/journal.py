@@ -1,49 +1,39 @@
 """The record: one append-only table of entries, hash-chained for each run, durable when `append` returns.
 
-In: an entry's kind, host, step and body. Out: the entry with its number, time and hash, or `JournalError`. The only door
-to SQLite. It knows nothing of what the entries mean; every view of a run is a fold over them.
+In: an entry's kind, host, step and body. Out: the entry with its number, time and hash, or `JournalError`. It knows nothing
+of what the entries mean; every view of a run is a fold over them. Where they lie is the store's affair.
 
-Durability: rollback journal with ``synchronous=EXTRA``, which syncs the directory after the journal file is removed; with
-FULL an acknowledged commit can be lost when power is cut. A commit that fails breaks the store for good: an fsync that
-failed once says nothing the second time, so it is never tried again and no effect follows.
+Who runs a run holds a lease on it and on its hosts, which this room renews while its process lives; an entry of a process
+whose lease has lapsed, or was taken or broken, is refused in the transaction that would write it. People's entries (a key, a
+note, a wish to cancel) need no lease.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from engine.diagnostics import Diagnostic, EngineError, Exit
+from engine import leases, sqlite_store
+from engine.diagnostics import Exit
+from engine.leases import HOST, RUN, Lease, Owner
+from engine.store import Broken, JournalError, Result, Rows, Store
 from modules.contract import Json
 
-FORMAT = 1
-#: How often a claim is tried, 20 ms apart, before it counts as held by another process.
-_LOOKS = 25
-_TABLES = """
-CREATE TABLE entries (
-    run TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL, step TEXT NOT NULL,
-    body TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (run, seq)) WITHOUT ROWID;
-CREATE INDEX started ON entries (run) WHERE seq = 1;
-CREATE TABLE locks (host TEXT PRIMARY KEY, run TEXT NOT NULL, purpose TEXT NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
-"""
-_SELECT = "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ?"
+__all__ = ["Entry", "Journal", "JournalError", "ending"]
+
+#: Seconds for which a lease holds when it is not renewed, which happens three times in this time.
+LEASE = 15.0
+_FIELDS = "run, seq, at, kind, host, step, body, hash"
+_SELECT = f"SELECT {_FIELDS} FROM entries WHERE run = ?"  # noqa: S608
 #: The run with the highest number: it has four digits at least, and may have five.
 _NEWEST = "SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run) DESC, run DESC LIMIT 1"
-
-
-class JournalError(EngineError):
-    """The record cannot be written or does not hold together. Nothing may be changed any more."""
 
 
 @dataclass(frozen=True)
@@ -88,79 +78,65 @@ class _Ticket:
 
 
 Listener = Callable[[Entry], None]
+Tell = Callable[[str], None]
+
+
+def _silent(_said: str) -> None:
+    return None
+
+
+@dataclass
+class _Held:
+    """What this process holds for a run: `renewed` is when its lease was last known to hold, in `leases.moment`."""
+
+    token: int
+    renewed: float
 
 
 class Journal:
-    """An open store. Safe to use from many threads: whoever comes first commits for all that are waiting (group commit)."""
+    """An open record. Safe to use from many threads: whoever comes first commits for all that are waiting (group commit)."""
 
-    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        self.folder = folder.absolute()
+    def __init__(
+        self, where: Path | Store, now: Callable[[], float] = time.time, lease: float = LEASE, person: str = ""
+    ) -> None:
+        self.store: Store = sqlite_store.SqliteStore(where) if isinstance(where, Path) else where
         self.listeners: list[Listener] = []
         self.commits = 0
-        self._now = now
+        self._now, self._lease, self._person = now, lease, person
         self._queue: list[_Ticket] = []
         self._queued = threading.Lock()
         self._leading = False
-        self._writing = threading.Lock()
         self._broken: BaseException | None = None
-        self._claims: dict[str, IO[str]] = {}
-        try:
-            self._db = self._open()
-        except (sqlite3.Error, OSError) as error:
-            raise _error(
-                "LG070",
-                f"the journal {folder / 'journal.db'} cannot be opened: {error}",
-                "check the disk and the permissions",
-            ) from None
-
-    def _open(self) -> sqlite3.Connection:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.folder / "journal.db"
-        fresh = not path.exists()
-        if fresh:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20.0)
-        mode = db.execute("PRAGMA journal_mode").fetchone()[0]
-        if mode != "delete":
-            raise _error(
-                "LG070",
-                f"the journal is in the mode {mode!r}, which is not one of those proven safe",
-                "move it away, or restore a copy",
-            )
-        db.execute("PRAGMA synchronous=EXTRA")
-        db.execute("BEGIN IMMEDIATE")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version={FORMAT}")
-        db.execute("COMMIT")
-        if version not in (0, FORMAT):
-            raise _error(
-                "LG071", f"the journal has format {version}, this engine reads {FORMAT}", "use the engine that wrote it"
-            )
-        return db
+        self._held: dict[str, _Held] = {}
+        self._lost: set[str] = set()
+        self._closed = threading.Event()
+        self._heart: threading.Thread | None = None
 
     def close(self) -> None:
-        """Lets go of every claim and of the file."""
-        with self._writing:
-            for claim in self._claims.values():
-                claim.close()
-            self._claims.clear()
-            self._db.close()
+        """Gives back every lease, and the store."""
+        self._closed.set()
+        if self._heart:
+            self._heart.join()
+        for run in list(self._held):
+            self.unlock(run)
+        self.store.close()
 
     def start(self, body: dict[str, Json]) -> str:
-        """Begins a run: its number and its first entry are one commit. Returns its id (``RB-0001``). Claims it."""
-        with self._writing:
-            self._begin()
-            last = self._db.execute(_NEWEST).fetchone()
-            run = f"RB-{int(last[0][3:]) + 1 if last else 1:04d}"
-            ticket = _Ticket(run, "run.started", "", "", _dump(body), self._time())
-            self._finish([ticket])
-        if ticket.error:
-            raise ticket.error
-        self.claim(run)
-        return run
+        """Begins a run: its number, its first entry and the lease on it are one commit. Returns its id (``RB-0001``)."""
+        text, at, me = _dump(body), self._time(), Owner.me(self._person)
+
+        def work(rows: Rows) -> tuple[Entry, int]:
+            last = rows(_NEWEST)
+            run = f"RB-{int(last[0][0][3:]) + 1 if last else 1:04d}"
+            token = leases.next_token(rows)
+            leases.put(self.store, rows, [RUN + run], run, token, me, "", self._lease)
+            return self._enter(rows, [_Ticket(run, "run.started", "", "", text, at)])[0], token
+
+        asked = leases.moment()
+        entry, token = self._write(work)
+        self._holds(entry.run, token, asked)
+        self._tell(entry)
+        return entry.run
 
     def append(self, run: str, kind: str, body: dict[str, Json], host: str = "", step: str = "") -> Entry:
         """Adds an entry; when this returns it is on the disk. Raises JournalError, and from then on always."""
@@ -190,9 +166,7 @@ class Journal:
         with self._queued:
             batch, self._queue = self._queue, []
         try:
-            with self._writing:
-                self._begin(batch)
-                self._finish(batch)
+            self._commit(batch)
         except BaseException as error:  # an interrupt: nobody knows how far it came
             self._broken = self._broken or error
             raise
@@ -208,6 +182,65 @@ class Journal:
                 if self._queue and self._queue[0].wake:
                     self._queue[0].wake.release()
 
+    def _commit(self, batch: list[_Ticket]) -> None:
+        made: list[Entry] = []
+
+        def work(rows: Rows) -> list[_Ticket]:
+            """The tickets that may be written, as entries in `made`. It is called again after a lost connection."""
+            if made and rows(f"{_SELECT} AND seq = ?", made[-1].run, made[-1].seq)[-1:] == [_row(made[-1])]:
+                return [ticket for ticket in batch if ticket.run not in self._lost]  # the lost one had been acknowledged
+            for run in {ticket.run for ticket in batch} & set(self._held):
+                if not leases.holds(self.store, rows, run, self._held[run].token):
+                    self._lost.add(run)
+            mine = [ticket for ticket in batch if ticket.run not in self._lost]
+            made[:] = self._enter(rows, mine)
+            return mine
+
+        try:
+            written = self._write(work)
+        except JournalError:
+            return
+        for ticket in batch:
+            if ticket.run in self._lost:
+                ticket.error = self._gone(ticket.run)
+        for ticket, entry in zip(written, made, strict=True):
+            ticket.entry = entry
+            self._tell(entry)
+
+    def _enter(self, rows: Rows, tickets: Sequence[_Ticket]) -> list[Entry]:
+        """Writes the entries, each with the hash of the one before."""
+        heads: dict[str, tuple[int, str]] = {}
+        made = []
+        for one in tickets:
+            if one.run not in heads:
+                last = rows("SELECT seq, hash FROM entries WHERE run = ? ORDER BY seq DESC LIMIT 1", one.run)
+                heads[one.run] = (last[0][0], last[0][1]) if last else (0, "")
+            seq, before = heads[one.run]
+            digest = _hash(before, one.run, seq + 1, one.at, one.kind, one.host, one.step, one.text)
+            made.append(Entry(one.run, seq + 1, one.at / 1e6, one.kind, one.host, one.step, one.text, digest))
+            heads[one.run] = (seq + 1, digest)
+        rows.many(f"INSERT INTO entries ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(one) for one in made])  # noqa: S608
+        return made
+
+    def _write(self, work: Callable[[Rows], Result], sole: bool = False) -> Result:
+        """A transaction. Raises JournalError, and from the first failure on always."""
+        if self._broken is None:
+            try:
+                found = self.store.write(work, sole)
+                self.commits += 1
+                return found
+            except Broken as error:
+                self._broken = error
+        raise self._failed()
+
+    def _look(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """The answer of the database. What cannot be read any more is not written any more either. Raises JournalError."""
+        try:
+            return self.store.look(lambda rows: rows(sql, *values))
+        except Broken as error:
+            self._broken = self._broken or error
+            raise self._failed() from None
+
     def announce(self, run: str, kind: str, body: dict[str, Json], host: str = "", step: str = "") -> None:
         """Tells the listeners what is going on without recording it (a step has started, a question is open)."""
         self._tell(Entry(run, 0, self._now(), kind, host, step, _dump(body)))
@@ -222,79 +255,19 @@ class Journal:
     def _time(self) -> int:
         return int(self._now() * 1_000_000)
 
-    def _begin(self, batch: Sequence[_Ticket] = ()) -> None:
-        if self._broken is None:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.Error as error:
-                self._broken = error
-        failed = self._failed()
-        for ticket in batch:
-            ticket.error = failed
-        if not batch:
-            raise failed
-
-    def _finish(self, batch: Sequence[_Ticket]) -> None:
-        if self._broken is not None:
-            return
-        heads: dict[str, tuple[int, str]] = {}
-        made: list[Entry] = []
-        try:
-            for ticket in batch:
-                seq, before = heads.get(ticket.run) or self._head(ticket.run)
-                digest = _hash(before, ticket.run, seq + 1, ticket.at, ticket.kind, ticket.host, ticket.step, ticket.text)
-                made.append(
-                    Entry(ticket.run, seq + 1, ticket.at / 1e6, ticket.kind, ticket.host, ticket.step, ticket.text, digest)
-                )
-                heads[ticket.run] = (seq + 1, digest)
-            self._db.executemany(
-                "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(e.run, e.seq, t.at, e.kind, e.host, e.step, e.text, e.hash) for e, t in zip(made, batch, strict=True)],
-            )
-            self._db.execute("COMMIT")
-            self.commits += 1
-        except sqlite3.Error as error:
-            self._broken = error
-            for ticket in batch:
-                ticket.error = self._failed()
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")  # else nobody else could write either, for as long as this process lives
-            return
-        for ticket, entry in zip(batch, made, strict=True):
-            ticket.entry = entry
-            self._tell(entry)
-
     def _failed(self) -> JournalError:
-        return _error(
-            "LG072", f"the journal cannot be written: {self._broken}",
-            "nothing more was changed; free the disk or repair it, then engine resume",
-        )  # fmt: skip
+        said, hint = f"the journal cannot be written: {self._broken}", "free the disk or repair it, then engine resume"
+        return JournalError("LG072", said, f"nothing more was changed; {hint}")
 
-    def _head(self, run: str) -> tuple[int, str]:
-        row = self._db.execute("SELECT seq, hash FROM entries WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)).fetchone()
-        return (row[0], row[1]) if row else (0, "")
+    def _gone(self, run: str) -> JournalError:
+        said = f"{run} is not this process's any more: its lock was broken, or lapsed while this process was not heard from"
+        return JournalError(
+            "LG082", said, f"nothing more was changed by it; engine status {run} shows who has it now", Exit.LOCKED
+        )
 
     def entries(self, run: str, after: int = 0) -> list[Entry]:
         """The run's entries with a number above `after`, in order."""
-        rows = self._rows(
-            "SELECT run, seq, at, kind, host, step, body, hash FROM entries WHERE run = ? AND seq > ? ORDER BY seq",
-            run,
-            after,
-        )
-        return [
-            Entry(run, seq, at / 1e6, kind, host, step, text, digest)
-            for run, seq, at, kind, host, step, text, digest in rows
-        ]
-
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """The answer of the database. What cannot be read any more is not written any more either. Raises JournalError."""
-        with self._writing:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                self._broken = self._broken or error
-                raise self._failed() from None
+        return [_entry(row) for row in self._look(f"{_SELECT} AND seq > ? ORDER BY seq", run, after)]
 
     def verified(self, run: str) -> list[Entry]:
         """The run's entries, after every hash of the chain was computed again. Raises JournalError where it breaks."""
@@ -304,106 +277,155 @@ class Journal:
             before = _hash(before, e.run, e.seq, round(e.at * 1e6), e.kind, e.host, e.step, e.text)
             if e.seq != number or e.hash != before:
                 why = f"the journal of {run} was changed: entry {number} does not follow from the one before it"
-                raise _error("LG073", why, "keep a copy of the store; this run cannot be continued")
+                raise JournalError("LG073", why, "keep a copy of the store; this run cannot be continued")
         return found
 
     def runs(self) -> list[tuple[Entry, Entry]]:
         """Every run's first and last entry, oldest run first."""
-        names = [row[0] for row in self._rows("SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run), run")]
+        names = [row[0] for row in self._look("SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run), run")]
         found = []
         for name in names:
             both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
-            rows = self._rows(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)
-            ends = [Entry(r, s, at / 1e6, k, h, st, t, d) for r, s, at, k, h, st, t, d in rows]
+            ends = [_entry(row) for row in self._look(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)]
             found.append((ends[0], ends[-1]))
         return found
 
     def latest(self) -> str | None:
         """The newest run's id."""
-        rows = self._rows(_NEWEST)
+        rows = self._look(_NEWEST)
         return rows[0][0] if rows else None
 
     def files(self, run: str) -> Path:
-        """The run's own folder: evidence, report, claim."""
-        folder = self.folder / "runs" / run
+        """The run's own folder on this machine: evidence, report."""
+        folder = self.store.folder / "runs" / run
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    def claim(self, run: str) -> None:
-        """Makes this process the one that runs `run`, until it ends (the system lets go for a killed one). Raises exit 8."""
-        held = (self.files(run) / "claim").open("a+", encoding="utf-8")
-        for _ in range(_LOOKS):
+    # -- who holds what
+
+    def claim(self, run: str, tell: Tell = _silent) -> None:
+        """Makes this process the one that runs `run`. Waits for a holder that is not heard from, at most until its lease
+        lapses, and says so to `tell`. Raises JournalError (exit 8) naming who has it."""
+        self._take(run, [RUN + run], "", tell)
+
+    def lock(self, run: str, hosts: Iterable[str], purpose: str, tell: Tell = _silent) -> None:
+        """Takes the hosts for `run`: all or none. Waits, and raises JournalError (exit 8), as `claim` does."""
+        if run not in self._held:
+            self.claim(run, tell)
+        self._take(run, [HOST + host for host in hosts], purpose, tell)
+
+    def _take(self, run: str, names: list[str], purpose: str, tell: Tell) -> None:
+        me, heard = Owner.me(self._person), dict[str, int]()
+
+        def work(rows: Rows) -> int | Lease:
+            token = self._held[run].token if run in self._held else leases.next_token(rows)
+            other = leases.in_the_way(self.store, rows, names, run, token)
+            if other is None:
+                leases.put(self.store, rows, names, run, token, me, purpose, self._lease)
+            return other or token
+
+        while True:
+            asked = leases.moment()
+            found = self._write(work, sole=True)
+            if isinstance(found, int):
+                self._holds(run, found, asked)
+                return
+            if found.owner.awake() or found.until > heard.setdefault(found.name, found.until):
+                raise self._taken(found)
+            tell(f"{_held_by(found)}; it is not heard from, waiting {found.left:.0f} s until its lock lapses")
+            time.sleep(min(found.left, 0.2))
+
+    def _taken(self, by: Lease) -> JournalError:
+        return JournalError("LG080", _held_by(by), f"engine status {by.run} --follow shows it", Exit.LOCKED)
+
+    def _holds(self, run: str, token: int, since: float) -> None:
+        self._held[run] = _Held(token, since)
+        self._lost.discard(run)
+        if self._heart is None:
+            self._heart = threading.Thread(target=self._beat, daemon=True)
+            self._heart.start()
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self._lease / 3):
+            for run in list(self._held):
+                try:
+                    self._renewed(run)
+                except JournalError:
+                    return
+
+    def _renewed(self, run: str) -> bool:
+        held, asked = self._held.get(run), leases.moment()
+        if held is None or run in self._lost:
+            return False
+        if self._write(lambda rows: leases.renew(self.store, rows, run, held.token, self._lease)):
+            held.renewed = asked
+            return True
+        if run in self._held:
+            self._lost.add(run)
+        return False
+
+    def live(self, run: str) -> None:
+        """For the moment before an effect. Raises JournalError (exit 8) unless the lease on a run of ours surely holds.
+
+        Nothing is asked of the store, unless the last heartbeat is late.
+        """
+        held = self._held.get(run)
+        if held and (run in self._lost or (leases.moment() > held.renewed + self._lease * 2 / 3 and not self._renewed(run))):
+            raise self._gone(run)
+
+    def token(self, run: str) -> int:
+        """The fencing token under which this process holds the run; 0 when it does not."""
+        held = self._held.get(run)
+        return held.token if held else 0
+
+    def unlock(self, run: str) -> None:
+        """Gives the run and its hosts back."""
+        held = self._held.pop(run, None)
+        if held and self._broken is None:
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(0.02)  # it may only be somebody who looks whether the run is held
-        else:
-            held.seek(0)
-            by = held.read().strip() or "another process"
-            held.close()
-            raise _error(
-                "LG080", f"{run} is being run by {by}", f"engine status {run} --follow shows it", Exit.LOCKED
-            ) from None
-        held.truncate(0)
-        held.write(f"process {os.getpid()}\n")
-        held.flush()
-        self._claims[run] = held
+                self._write(lambda rows: leases.give_back(rows, held.token))
+            except JournalError:
+                pass  # it lapses
+
+    def leases(self) -> list[Lease]:
+        """Everything that is held now."""
+        try:
+            found = self.store.look(lambda rows: leases.all_of(self.store, rows))
+        except Broken as error:
+            self._broken = self._broken or error
+            raise self._failed() from None
+        return [one for one in found if one.live]
 
     def held(self, run: str) -> bool:
         """Whether some living process runs `run`."""
-        if run in self._claims:
-            return True
-        with (self.files(run) / "claim").open("a+", encoding="utf-8") as probe:
-            try:
-                fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look do not take each other for it
-            except OSError:
-                return True
-        return False
+        return any(one.name == RUN + run for one in self.leases())
 
-    def lock(self, run: str, hosts: Iterable[str], purpose: str) -> None:
-        """Takes the hosts for `run`: all or none. A lock whose run nobody runs any more is taken over. Raises exit 8."""
-        wanted = list(hosts)
-        with self._writing:
-            self._begin()
-            try:
-                rows = {
-                    host: (by, why, since)
-                    for host, by, why, since in self._db.execute("SELECT host, run, purpose, since FROM locks")
-                }
-                for host in wanted:
-                    if host in rows and rows[host][0] != run and self.held(rows[host][0]):
-                        by, why, since = rows[host]
-                        age = max(0, int(self._now() - since / 1e6))
-                        raise _error(
-                            "LG080",
-                            f"{host} is held by {by} ({why}), for {age} s",
-                            f"engine status {by} --follow shows it",
-                            Exit.LOCKED,
-                        )
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?)",
-                    [(host, run, purpose, self._time()) for host in wanted],
-                )
-                self._db.execute("COMMIT")
-            except JournalError:
-                self._db.execute("ROLLBACK")
-                raise
-            except sqlite3.Error as error:
-                self._broken = error
-                raise self._failed() from None
+    def break_lock(self, name: str, by: str, why: str) -> Lease | None:
+        """Takes a host, or a run, away from who holds it, who stops before the next effect. It is recorded in the run that
+        held it, in the same commit. None: nobody holds it."""
 
-    def unlock(self, run: str) -> None:
-        """Gives the run's hosts and its claim back."""
-        with self._writing:
-            try:
-                if self._broken is None:
-                    self._db.execute("DELETE FROM locks WHERE run = ?", (run,))
-            except sqlite3.Error:
-                pass  # a lock whose run nobody runs any more is taken over
-            claim = self._claims.pop(run, None)
-            if claim:
-                claim.close()
+        def work(rows: Rows) -> tuple[Lease, Entry] | None:
+            names = {HOST + name, RUN + name}
+            found = next((one for one in leases.all_of(self.store, rows) if one.name in names and one.live), None)
+            if found is None:
+                return None
+            leases.give_back(rows, found.token)
+            body = {
+                "lock": name,
+                "of": str(found.owner),
+                "purpose": found.purpose,
+                "token": found.token,
+                "by": by,
+                "why": why,
+            }
+            host = name if found.name == HOST + name else ""
+            return found, self._enter(rows, [_Ticket(found.run, "lock.broken", host, "", _dump(body), self._time())])[0]
+
+        done = self._write(work, sole=True)
+        if done is None:
+            return None
+        self._tell(done[1])
+        return done[0]
 
 
 def ending(entries: Sequence[Entry]) -> Entry | None:
@@ -416,9 +438,20 @@ def ending(entries: Sequence[Entry]) -> Entry | None:
     return None
 
 
-def exists(folder: Path) -> bool:
-    """Whether there is a store at `folder`."""
-    return (folder / "journal.db").is_file()
+def _held_by(one: Lease) -> str:
+    age = max(0, int(time.time() - one.since))
+    if one.name.startswith(RUN):
+        return f"{one.run} is being run by {one.owner}"
+    return f"{one.name[len(HOST) :]} is held by {one.run} ({one.purpose}), for {age} s: {one.owner}"
+
+
+def _row(one: Entry) -> tuple[Any, ...]:
+    return one.run, one.seq, round(one.at * 1e6), one.kind, one.host, one.step, one.text, one.hash
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    run, seq, at, kind, host, step, text, digest = row
+    return Entry(run, seq, at / 1e6, kind, host, step, text, digest)
 
 
 def _dump(body: dict[str, Json]) -> str:
@@ -433,7 +466,3 @@ def _hash(before: str, run: str, seq: int, at: int, kind: str, host: str, step: 
     where = f"{len(kind)}:{kind}{len(host)}:{host}{len(step)}:{step}"
     whole = f"{len(before)}:{before}{len(run)}:{run}{when}{where}{len(text)}:{text}"
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _error(code: str, summary: str, hint: str = "", ends: Exit = Exit.FAILED) -> JournalError:
-    return JournalError(Diagnostic(code, summary, hint=hint), ends)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from engine.journal import Journal, ending
 from engine.plan import Plan
 from engine.playbook import Step
 from engine.secrets import Secrets
-from modules.contract import Change, Context, Json, ModuleError, Wire
+from modules.contract import Change, Completed, Context, Json, ModuleError, Reply, Wire
 
 
 @dataclass
@@ -57,6 +57,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.secrets = Secrets(self.base)
+        self.wire = _Leased(self.wire, lambda: self.journal.live(self.run))
 
     def fixed(self, row: HostRow | None, registers: Mapping[str, Json]) -> dict[str, Json]:
         """The names that are no variables: built-in ones, what is registered, -e."""
@@ -199,6 +200,26 @@ class Site:
         if not self.plan.destinations:
             return {}
         return {name: template.render(value, {"secret": self.secrets}) for name, value in self.plan.destinations.items()}
+
+
+@dataclass(frozen=True)
+class _Leased:
+    """A wire that nothing leaves by once the lease on the run is gone: not in the middle of a step either."""
+
+    wire: Wire
+    live: Callable[[], None]
+
+    def http(self, method: str, url: str, **options: Any) -> Reply:
+        self.live()
+        return self.wire.http(method, url, **options)
+
+    def command(self, argv: Sequence[object], **options: Any) -> Completed:
+        self.live()
+        return self.wire.command(argv, **options)
+
+    def connect(self, host: str, port: int, *, timeout: float = 5.0) -> None:
+        self.live()
+        self.wire.connect(host, port, timeout=timeout)
 
 
 class Misplaced(ModuleError):

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine import canon, template, words
 from engine.check import HostRow
-from engine.diagnostics import Diagnostic, printable
+from engine.diagnostics import Diagnostic, EngineError, printable
 from engine.playbook import SECTIONS, Step
 from engine.site import Misplaced, Site
 from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, compared, diff
@@ -225,11 +225,13 @@ def _settle(doing: _Doing, attempt: int) -> Settled:
         {
             "change": _undoable(site, step, change), "params": _kept(step, site.secrets.scrub(params)),
             "attempt": attempt, "key": ctx.key, "module": step.module, "crash": entry.crash_class(params),
+            "token": site.journal.token(site.run),
         },
         *place,
     )  # fmt: skip
     site.touched.add(host)
     site.tried[place] = change
+    site.journal.live(site.run)  # the last look before the effect: this process may have slept since the intent
     return _apply(doing, entry, params, change, before, ctx)
 
 
@@ -311,7 +313,8 @@ class guarded:  # noqa: N801 (it reads as a word: `with guarded()`)
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, (ModuleError, template.Fault)):
+        ours = (ModuleError, template.Fault, EngineError)
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, ours):
             said = f"the module broke: {type(error).__name__}: {printable(str(error), 200)}"
             raise ModuleError(said, "this is a mistake in the module: tell its author") from error
 

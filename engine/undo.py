@@ -120,8 +120,9 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
             return _say(site, left, "unchanged", "it is already as it was before")
         if foreign := _foreign(now, change):
             return _say(site, left, "drifted", f"somebody has changed it since: {foreign}")
-        body = {"change": change.json(), "module": left.module, "key": ctx.key}
+        body = {"change": change.json(), "module": left.module, "key": ctx.key, "token": site.journal.token(site.run)}
         site.journal.append(site.run, "undo.intent", body, left.host, left.step)
+        site.journal.live(site.run)
         with step.guarded():
             entry.call("undo", params, change, ctx)
         after = step.looked(entry, params, ctx)

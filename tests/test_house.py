@@ -31,9 +31,11 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("values and words", ("abreast", "budget", "canon", "diagnostics", "layers", "leak", "sshsig")),
     (
         "one thing each, that needs no other",
-        ("dialect", "envelope", "gate", "journal", "pattern", "refusal", "values", "words"),
+        ("dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
     ),
-    ("texts and entries that have a meaning", ("secrets", "source", "story", "template")),
+    ("texts that have a meaning, the databases", ("leases", "secrets", "source", "sqlite_store", "template")),
+    ("the record", ("journal",)),
+    ("entries that have a meaning", ("story",)),
     ("what people wrote, where a run stands", ("environment", "playbook", "roster", "standing", "underway")),
     ("the graph, the hosts, the people", ("inventory", "layout", "look", "picture", "reader", "statement")),
     ("what is wrong with it, what is shown of it", ("account", "authority", "check", "live", "screen")),
@@ -61,10 +63,11 @@ DOORS: dict[str, set[str]] = {
 }
 #: The same for the parts of the standard library that reach out of the process.
 STANDARD_DOORS: dict[str, set[str]] = {
-    "sqlite3": {"engine.journal"},
-    "fcntl": {"engine.journal"},
+    "sqlite3": {"engine.sqlite_store"},
+    "fcntl": {"engine.sqlite_store"},  # the locks of journals of format 1
     "subprocess": {"modules._wire", "engine.inventory", "engine.cli"},  # inventory: executable inventories
-    "socket": {"modules._wire", "engine.sshsig", "engine.playground_server"},  # ssh-agent; the demo's own service
+    # the name of a machine, for people; ssh-agent; the demo's own service
+    "socket": {"modules._wire", "engine.leases", "engine.sshsig", "engine.playground_server"},
     "ssl": {"modules._wire"},
     "http": {"modules._wire", "engine.playground_server"},
     "urllib.request": set(),

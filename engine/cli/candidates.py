@@ -16,6 +16,7 @@ from engine.diagnostics import Exit
 
 if TYPE_CHECKING:
     from engine.check import HostRow
+    from engine.journal import Journal
     from engine.look import Style
     from engine.playbook import Step
     from engine.site import Site
@@ -52,7 +53,7 @@ def command(
         raise click.UsageError(f"{playbook} chooses no version: it has no last_good step. engine graph shows its steps.")
     with tempfile.TemporaryDirectory() as scratch:  # looking leaves nothing behind
         site = running.site(ready, Journal(Path(scratch)), "LOOK", playbook.parent, who)
-        _remember(site, context.obj["state"])
+        _remember(site, running.past(context))
         tables = [_table(site, step, row) for row in ready.plan.hosts for step in steps]
         site.journal.close()
     if as_json:
@@ -68,16 +69,14 @@ def command(
     return Exit.FAILED if any(table["failed"] for table in tables) else Exit.DONE
 
 
-def _remember(site: Site, state: Path) -> None:
+def _remember(site: Site, past: Journal | None) -> None:
     """What earlier runs have put in place stays good until the alarm comes back: a run looks at that, and so does this."""
-    from engine import journal, preview
+    from engine import preview
     from engine import site as sites
 
-    if not journal.exists(state):
+    if past is None:
         return
-    past = journal.Journal(state)
     site.placed = sites.placed(past, site.plan.playbook.name)
-    past.close()
     for row in site.plan.hosts:
         if row.name in site.placed:
             preview.on_host(site, row, ("trigger",), {})

@@ -92,7 +92,7 @@ def cli(ctx: click.Context, state: str, debug: bool) -> None:
     engine run playbooks/fraud.yml -i inventories/production
     engine status RB-0001 --follow
     """
-    ctx.obj = {"state": Path(state), "debug": debug}
+    ctx.obj = {"state": state, "debug": debug}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

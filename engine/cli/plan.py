@@ -40,7 +40,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     engine plan playbooks/fraud.yml -i inventories/production
     engine plan playbooks/fraud.yml -i inventories/production --out rb.plan && engine run rb.plan
     """
-    from engine import journal, look, preview, screen
+    from engine import look, preview, screen
     from engine import site as sites
     from engine.cli import opening, running
     from engine.journal import Journal
@@ -53,10 +53,8 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     with tempfile.TemporaryDirectory() as scratch:  # a plan leaves nothing behind, not even an empty store
         store = Journal(Path(scratch))
         site = running.site(ready, store, "PLAN", playbook.parent, who)
-        if journal.exists(context.obj["state"]):
-            past = Journal(context.obj["state"])
+        if past := running.past(context):
             site.placed = sites.placed(past, ready.plan.playbook.name)
-            past.close()
         found = preview.made(site, said["forks"])
         store.close()
     plan = replace(ready.plan, preview=found)

@@ -42,7 +42,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     gc.disable()  # a long record makes hundreds of thousands of objects and no circle: collecting would be most of the time
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
-    store.claim(run)
+    store.claim(run, running.told)
     entries = store.verified(run)
     who, last = opening.requester(None), journal.ending(entries)
     if last and last.body["outcome"] in runner.ENDED and not _undelivered(entries):
@@ -74,7 +74,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
             with view.paused():
                 if not click.confirm("Continue?", default=False, err=True):
                     return Exit.INTERRUPTED
-        store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name)
+        store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name, running.told)
         try:
             place = reopening.place(base, body["inventories"], store.folder)
             store.append(run, "run.resumed", {"by": who, **counts, **place})

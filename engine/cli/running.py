@@ -15,17 +15,18 @@ from typing import Any, TextIO
 
 import click
 
-from engine import __version__, journal, live, report, screen, story
+from engine import __version__, journal, live, report, screen, sqlite_store, story
 from engine import look as looks
 from engine import site as sites
-from engine.cli import giving
-from engine.diagnostics import EngineError, Exit, render
+from engine.cli import giving, opening
+from engine.diagnostics import Diagnostic, EngineError, Exit, did_you_mean, render
 from engine.journal import Entry, Journal
 from engine.plan import Plan
 from engine.runner import Run, Wishes
 from engine.site import Site
+from engine.store import Store
 from modules._wire import Wire
-from modules.contract import Json
+from modules.contract import Json, seconds
 
 
 def site(opened: Any, store: Journal, run: str, base: Path, requester: str, check: bool = False) -> Site:
@@ -174,10 +175,15 @@ def differ(view: live.View) -> Callable[[Entry], None]:
     return tell
 
 
+def told(text: str) -> None:
+    """Says on standard error what is waited for."""
+    click.echo(text, err=True)
+
+
 def locked(store: Journal, run: str, plan: Plan) -> None:
     """Takes the run's hosts. Raises EngineError (exit 8) naming the holder; the run can be resumed when they are free."""
     try:
-        store.lock(run, (row.name for row in plan.hosts), plan.playbook.name)
+        store.lock(run, (row.name for row in plan.hosts), plan.playbook.name, told)
     except EngineError as error:
         why = f"nothing was changed: {error.diagnostics[0].summary}"
         store.append(run, "run.ended", {"outcome": "failed", "exit": int(error.exit), "why": why})
@@ -191,28 +197,36 @@ def wishes(store: Journal, run: str, view: live.View, wait: bool, keys: tuple[Pa
 
 
 def store(context: click.Context, must_exist: bool = False) -> Journal:
-    """The journal of this folder, or of --state."""
-    folder: Path = context.obj["state"]
-    if must_exist and not journal.exists(folder):
-        from engine.diagnostics import Diagnostic, EngineError
-
-        raise EngineError(
-            Diagnostic(
-                "LG081",
-                f"there are no runs in {folder}",
-                hint="runs are kept in .lastgood of the folder they were started in; or name it with --state",
-            ),
-            Exit.USAGE,
-        )
-    found = Journal(folder)
+    """The journal that --state names: of this folder, or of a database that several machines share."""
+    state: str = context.obj["state"]
+    shared = "://" in state
+    if must_exist and not shared and not sqlite_store.exists(Path(state)):
+        hint = "runs are kept in .lastgood of the folder they were started in; or name it with --state"
+        raise EngineError(Diagnostic("LG081", f"there are no runs in {state}", hint=hint), Exit.USAGE)
+    lease = os.environ.get("LASTGOOD_LEASE")
+    try:
+        length = seconds(lease) if lease else journal.LEASE
+    except ValueError as error:
+        raise click.UsageError(f"LASTGOOD_LEASE: {error}") from None
+    found = Journal(
+        _shared(state, Path(".lastgood")) if shared else Path(state), lease=length, person=opening.requester(None)
+    )
     context.call_on_close(found.close)
     return found
 
 
+def _shared(url: str, files: Path) -> Store:
+    raise click.UsageError(f"--state {url.partition(':')[0]}: only a folder can be named so far; {files} is one")
+
+
+def past(context: click.Context) -> Journal | None:
+    """The journal as far as there is one: for those who only look."""
+    state: str = context.obj["state"]
+    return store(context) if "://" in state or sqlite_store.exists(Path(state)) else None
+
+
 def known(store: Journal, run: str | None) -> str:
     """The id of a run that is there; without one, the newest that was not locked out. Raises EngineError (exit 2)."""
-    from engine.diagnostics import Diagnostic, EngineError, did_you_mean
-
     runs = store.runs()
     names = [first.run for first, _ in runs]
     if run is None and names:

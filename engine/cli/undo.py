@@ -35,7 +35,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
-    store.claim(run)
+    store.claim(run, running.told)
     entries = store.verified(run)
     # An undo calls the modules of what it puts back and no others, so an update of those does not stand in its way.
     needed = {entry.body["module"] for entry in entries if entry.kind == "step.intent"}
@@ -64,7 +64,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     if not yes and not click.confirm(question, default=False, err=True):
         return Exit.INTERRUPTED
     with running.shown(store, False, None) as view:
-        store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}")
+        store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}", running.told)
         try:
             place = reopening.place(base, body["inventories"], store.folder)
             befores = dict.fromkeys(_before(one) for one in changes if one not in lasting)

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import journal
+from engine import journal, sqlite_store
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal, JournalError
 
@@ -306,8 +306,8 @@ def test_two_processes_write_into_one_store(tmp_path: Path) -> None:
 
 def full(store: Journal) -> None:
     """From now on the store has no room: SQLite says so, as on a full disk."""
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count={pages}")
+    pages = store.store._db.execute("PRAGMA page_count").fetchone()[0]
+    store.store._db.execute(f"PRAGMA max_page_count={pages}")
 
 
 def test_a_commit_that_fails_breaks_the_store_for_good(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_commit_that_fails_breaks_the_store_for_good(tmp_path: Path) -> None:
     full(store)
     failed = refused(lambda: store.append(run, "note", {"text": "x" * 100_000}), "LG072")
     assert "full" in failed.diagnostics[0].summary
-    store._db.execute("PRAGMA max_page_count=1000000")
+    store.store._db.execute("PRAGMA max_page_count=1000000")
     refused(lambda: store.append(run, "note", {"n": 2}), "LG072")
     refused(lambda: store.append_all(run, [("a", {}, "", ""), ("b", {}, "", "")]), "LG072")
     refused(lambda: store.start({}), "LG072")
@@ -378,10 +378,10 @@ def test_an_error_at_any_moment_of_the_commit(tmp_path: Path, when: str, error: 
     """Whatever goes wrong while an entry is written, the store says no to all that follows, and no entry is half there."""
     store = Journal(tmp_path)
     run = store.start({})
-    real, store._db = store._db, Failing(store._db, when, error)  # type: ignore[assignment]
+    real, store.store._db = store.store._db, Failing(store.store._db, when, error)  # type: ignore[assignment]
     with pytest.raises((JournalError, KeyboardInterrupt)):
         store.append(run, "note", {"n": 1})
-    store._db = real
+    store.store._db = real
     refused(lambda: store.append(run, "note", {"n": 2}), "LG072")
     real.close()
     other = Journal(tmp_path)
@@ -395,7 +395,7 @@ def test_a_failed_store_holds_nobody_up(tmp_path: Path, when: str) -> None:
     """A process whose commit failed and that lives on lets others write."""
     store = Journal(tmp_path)
     run = store.start({})
-    store._db = Failing(store._db, when, sqlite3.OperationalError("disk I/O error"))  # type: ignore[assignment]
+    store.store._db = Failing(store.store._db, when, sqlite3.OperationalError("disk I/O error"))  # type: ignore[assignment]
     refused(lambda: store.append(run, "note", {}), "LG072")
     started, other = time.monotonic(), Journal(tmp_path)
     assert 2 == other.append(run, "note", {}).seq
@@ -434,14 +434,14 @@ def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
     run = store.start({})
     assert {0o700} == {(tmp_path / "state").stat().st_mode & 0o777, store.files(run).stat().st_mode & 0o777}
     assert 0o600 == (tmp_path / "state/journal.db").stat().st_mode & 0o777
-    assert (True, False) == (journal.exists(tmp_path / "state"), journal.exists(tmp_path))
+    assert (True, False) == (sqlite_store.exists(tmp_path / "state"), sqlite_store.exists(tmp_path))
     store.close()
 
 
 def test_the_mode_is_one_that_survives_a_power_cut(store: Journal) -> None:
     """Rollback journal, synchronous=EXTRA: of the modes that were tried, the one that lost nothing."""
-    assert "delete" == store._db.execute("PRAGMA journal_mode").fetchone()[0]
-    assert 3 == store._db.execute("PRAGMA synchronous").fetchone()[0]
+    assert "delete" == store.store._db.execute("PRAGMA journal_mode").fetchone()[0]
+    assert 3 == store.store._db.execute("PRAGMA synchronous").fetchone()[0]
 
 
 # -- listeners

@@ -1,0 +1,137 @@
+"""The store in a folder of this machine: the only door to SQLite.
+
+In: a folder. Out: a `Store`, or `JournalError` for a file that is not to be trusted with the record.
+
+Durability: rollback journal with ``synchronous=EXTRA``, which syncs the directory after the journal file is removed; with
+FULL an acknowledged commit can be lost when power is cut. A commit that fails breaks the store for good: an fsync that
+failed once says nothing the second time, so it is never tried again and no effect follows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from engine.store import FORMAT, LEASES, TABLES, Broken, JournalError, Result, Rows
+
+_NO_ROWID = " WITHOUT ROWID"
+
+
+def _connect(path: Path) -> Any:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20.0)
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a store at `folder`."""
+    return (folder / "journal.db").is_file()
+
+
+class SqliteStore:
+    """A store of one machine. `connect` opens the file; its connection may be another library's, with sqlite3's errors."""
+
+    locking = ""
+
+    def __init__(self, folder: Path, connect: Callable[[Path], Any] = _connect) -> None:
+        self.folder = folder.absolute()
+        self.path = self.folder / "journal.db"
+        self.name = str(folder)
+        self.era = _boot()
+        self._writing = threading.Lock()
+        try:
+            self._db = self._open(connect)
+        except (sqlite3.Error, OSError) as error:
+            said = f"the journal {folder / 'journal.db'} cannot be opened: {error}"
+            raise JournalError("LG070", said, "check the disk and the permissions") from None
+
+    def _open(self, connect: Callable[[Path], Any]) -> Any:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = connect(self.path)
+        mode = db.execute("PRAGMA journal_mode").fetchone()[0]
+        if mode != "delete":
+            said = f"the journal is in the mode {mode!r}, which is not one of those proven safe"
+            raise JournalError("LG070", said, "move it away, or restore a copy")
+        db.execute("PRAGMA synchronous=EXTRA")
+        db.execute("BEGIN IMMEDIATE")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 1:
+            self._still_used()
+        if version in (0, 1):
+            for statement in (*(TABLES if version == 0 else ("DROP TABLE locks",)), *LEASES):
+                db.execute(statement + (_NO_ROWID if statement.startswith("CREATE TABLE") else ""))
+            db.execute(f"PRAGMA user_version={FORMAT}")
+        db.execute("COMMIT")
+        if version not in (0, 1, FORMAT):
+            said = f"the journal has format {version}, this engine reads {FORMAT}"
+            raise JournalError("LG071", said, "use the engine that wrote it")
+        return db
+
+    def _still_used(self) -> None:
+        """Raises JournalError while an engine of format 1, which knows no leases, runs something: it holds a file lock."""
+        for path in sorted(self.folder.glob("runs/*/claim")):
+            with path.open("a+", encoding="utf-8") as claim:
+                try:
+                    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    said = f"{path.parent.name} is being run by an older engine, which does not know the locks of this one"
+                    raise JournalError("LG071", said, "wait for its end, or cancel it with that engine") from None
+
+    def write(self, work: Callable[[Rows], Result], sole: bool = False) -> Result:  # noqa: ARG002 (a writer is alone here)
+        """See `Store.write`."""
+        with self._writing:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                raise Broken(str(error)) from None
+            try:
+                result = work(_Rows(self._db))
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")  # else nobody else could write either, for as long as this process lives
+                if isinstance(error, sqlite3.Error):
+                    raise Broken(str(error)) from None
+                raise
+            return result
+
+    def look(self, work: Callable[[Rows], Result]) -> Result:
+        """See `Store.look`."""
+        with self._writing:
+            try:
+                return work(_Rows(self._db))
+            except sqlite3.Error as error:
+                raise Broken(str(error)) from None
+
+    def clock(self, rows: Rows) -> int:  # noqa: ARG002 (the machine's, not the database's)
+        """Time since this machine started, sleep included: nobody can set it, and every process here has the same."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        with self._writing:
+            self._db.close()
+
+
+class _Rows:
+    def __init__(self, db: Any) -> None:
+        self.db = db
+
+    def __call__(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self.db.execute(sql, values).fetchall()
+        return found
+
+    def many(self, sql: str, values: Iterable[tuple[object, ...]]) -> None:
+        self.db.executemany(sql, values)
+
+
+def _boot() -> str:
+    """The life of this machine's clock: it begins anew when the machine starts."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
