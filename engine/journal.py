@@ -295,9 +295,14 @@ class Journal:
         rows = self._look(_NEWEST)
         return rows[0][0] if rows else None
 
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps what is no entry."""
+        return self.store.folder
+
     def files(self, run: str) -> Path:
         """The run's own folder on this machine: evidence, report."""
-        folder = self.store.folder / "runs" / run
+        folder = self.folder / "runs" / run
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
