@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine.diagnostics import Exit
 from engine.store import FORMAT, LEASES, TABLES, Broken, JournalError, Result, Rows
 
 _NO_ROWID = " WITHOUT ROWID"
@@ -82,7 +83,8 @@ class SqliteStore:
                     fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     said = f"{path.parent.name} is being run by an older engine, which does not know the locks of this one"
-                    raise JournalError("LG071", said, "wait for its end, or cancel it with that engine") from None
+                    hint = "wait for its end, or cancel it with that engine"
+                    raise JournalError("LG080", said, hint, Exit.LOCKED) from None
 
     def write(self, work: Callable[[Rows], Result], sole: bool = False) -> Result:  # noqa: ARG002 (a writer is alone here)
         """See `Store.write`."""
