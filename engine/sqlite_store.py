@@ -56,6 +56,14 @@ class SqliteStore:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = connect(self.path)
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()  # and with it the transaction: else nobody else could open the store while this process lives
+            raise
+        return db
+
+    def _prepare(self, db: Any) -> None:
         mode = db.execute("PRAGMA journal_mode").fetchone()[0]
         if mode != "delete":
             said = f"the journal is in the mode {mode!r}, which is not one of those proven safe"
@@ -63,17 +71,16 @@ class SqliteStore:
         db.execute("PRAGMA synchronous=EXTRA")
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, 1, FORMAT):
+            said = f"the journal has format {version}, this engine reads {FORMAT}"
+            raise JournalError("LG071", said, "use the engine that wrote it")
         if version == 1:
             self._still_used()
-        if version in (0, 1):
+        if version != FORMAT:
             for statement in (*(TABLES if version == 0 else ("DROP TABLE locks",)), *LEASES):
                 db.execute(statement + (_NO_ROWID if statement.startswith("CREATE TABLE") else ""))
             db.execute(f"PRAGMA user_version={FORMAT}")
         db.execute("COMMIT")
-        if version not in (0, 1, FORMAT):
-            said = f"the journal has format {version}, this engine reads {FORMAT}"
-            raise JournalError("LG071", said, "use the engine that wrote it")
-        return db
 
     def _still_used(self) -> None:
         """Raises JournalError while an engine of format 1, which knows no leases, runs something: it holds a file lock."""
