@@ -15,7 +15,9 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.__main__ import HERE, fleet_playbook, inventory
 
@@ -27,24 +29,28 @@ PARTS = {
     "templates": ("engine/template", "jinja2", "engine/secrets"),
     "schemas of rendered parameters": ("jsonschema", "referencing", "engine/source"),
     "the step: render, compare, record": ("engine/step", "engine/site", "engine/values", "engine/canon", "dataclasses"),
+    "calls, left behind if they hang": ("engine/calling", "engine/errand"),
     "walking the graph": ("engine/runner", "engine/walk", "queue", "engine/preview"),
 }
 
 
 def profiled(folder: Path, port: int, hosts: int, forks: int) -> tuple[Counter[str], float]:
     """Runs the fleet with every worker under a profiler; returns seconds by part, and the processor time of the process."""
-    from engine import runner
+    from engine import errand, runner
     from engine.cli import main
 
     profiles: list[cProfile.Profile] = []
-    work = runner.Run._work
+    work, call = runner.Run._work, errand._Runner._run
 
-    def watched(self: runner.Run) -> None:
-        profile = cProfile.Profile(time.thread_time)
-        profiles.append(profile)
-        profile.runcall(work, self)
+    def watched(what: Callable[[Any], None]) -> Callable[[Any], None]:
+        def run(self: Any) -> None:
+            profile = cProfile.Profile(time.thread_time)
+            profiles.append(profile)
+            profile.runcall(what, self)
 
-    runner.Run._work = watched  # type: ignore[method-assign]
+        return run
+
+    runner.Run._work, errand._Runner._run = watched(work), watched(call)  # type: ignore[method-assign]
     (folder / "inv" / "group_vars").mkdir(parents=True, exist_ok=True)
     base = f"http://127.0.0.1:{port}/{forks}-{{{{ inventory_hostname }}}}"
     (folder / "inv" / "group_vars" / "all.yml").write_text(f'base: "{base}"\n')
@@ -52,8 +58,8 @@ def profiled(folder: Path, port: int, hosts: int, forks: int) -> tuple[Counter[s
     state, book, stock = folder / f"state{forks}", folder / "fleet.yml", folder / "inv"
     main.run(["--state", str(state), "run", str(book), "-i", str(stock), "--forks", str(forks)])
     spent = time.process_time() - started
-    runner.Run._work = work  # type: ignore[method-assign]
-    while any(thread.name.startswith("Thread-") and "_work" in thread.name for thread in threading.enumerate()):
+    runner.Run._work, errand._Runner._run = work, call  # type: ignore[method-assign]
+    while any(thread.name == "errand" or "(run)" in thread.name for thread in threading.enumerate()):
         time.sleep(0.05)
     found: Counter[str] = Counter()
     for profile in profiles:

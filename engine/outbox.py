@@ -130,9 +130,9 @@ class Outbox:
             raise ModuleError(f"{one.place()}: {fault.message}", fault.hint) from None
         ctx = site.context(one, None, one.id, names, time.monotonic() + one.timeout, 1)
         ctx = replace(ctx, key=str(body["key"]), stop=threading.Event())
-        change = diff(entry.module.read(params, ctx), entry.module.desired(params))
+        change = diff(*site.caller.compare(entry, params, ctx))
         if change and entry.has("apply"):
-            entry.call("apply", params, change, ctx)
+            site.caller.call(ctx, entry.call, "apply", params, change, ctx)
         site.journal.append(site.run, "message.sent", {**sent, "seconds": round(time.monotonic() - started, 3)}, "", one.id)
 
 

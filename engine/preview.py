@@ -78,9 +78,7 @@ class _Look:
                 return
             params = self.site.params(one, names)
             ctx = self.site.context(one, self.row, one.id, names, time.monotonic() + min(one.timeout, PATIENCE), 1)
-            before = step.looked(entry, params, ctx)
-            with step.guarded():
-                wanted = entry.module.desired(params)
+            before, wanted = self.site.caller.compare(entry, params, ctx)
             change = diff(before, wanted)
         except (template.Fault, ModuleError) as error:
             found["grade"], found["why"] = "known later" if hazy else "NOT PREVIEWABLE", error.message

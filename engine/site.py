@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import canon, check, source, template
+from engine import calling, canon, check, source, template
 from engine.check import HostRow
 from engine.diagnostics import printable
 from engine.journal import Journal, ending
@@ -58,6 +58,7 @@ class Site:
     def __post_init__(self) -> None:
         self.secrets = Secrets(self.base)
         self.wire = _Leased(self.wire, lambda: self.journal.live(self.run))
+        self.caller = calling.Caller(self.stop)
 
     def fixed(self, row: HostRow | None, registers: Mapping[str, Json]) -> dict[str, Json]:
         """The names that are no variables: built-in ones, what is registered, -e."""

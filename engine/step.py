@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import canon, template, words
+from engine.calling import StillOut
 from engine.check import HostRow
-from engine.diagnostics import Diagnostic, EngineError, printable
+from engine.diagnostics import Diagnostic, printable
 from engine.playbook import SECTIONS, Step
 from engine.site import Misplaced, Site
 from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, compared, diff
@@ -196,9 +197,7 @@ def _settle(doing: _Doing, attempt: int) -> Settled:
     entry, host, names = site.catalog.get(step.module), doing.place[0], doing.names()
     params = site.params(step, names)
     ctx = site.context(step, doing.row, doing.id, names, doing.deadline, doing.generation)
-    before = looked(entry, params, ctx)
-    with guarded():
-        wanted = entry.module.desired(params)
+    before, wanted = site.caller.compare(entry, params, ctx)
     change = diff(before, wanted)
     intent = site.unsettled.pop(place, None)
     if intent is not None and entry.has("apply"):
@@ -266,14 +265,14 @@ def _apply(
 ) -> Settled:
     """The effect, and the second reading that alone says whether it worked."""
     problem: ModuleError | None = None
+    calls = doing.site.caller
     try:
-        with guarded():
-            entry.module.apply(params, change, ctx)
+        calls.call(ctx, entry.module.apply, params, change, ctx)
     except ModuleError as error:
         problem = error
     patient = replace(ctx, deadline=max(ctx.deadline, time.monotonic() + GRACE), stop=threading.Event())
     try:
-        after = looked(entry, params, patient)
+        after, wanted = calls.compare(entry, params, patient)
     except ModuleError as error:
         said = f"{problem.message}; " if problem else ""
         return _result(
@@ -283,11 +282,13 @@ def _apply(
             f"{said}then it could not be read what was done: {error.message}",
             "engine resume looks again",
         )
-    with guarded():
-        left = diff(after, entry.module.desired(params))
+    left = diff(after, wanted)
     if not left:
         late = f"the reply was lost ({problem.message}), and the second reading shows it done" if problem else ""
         return _result("changed", after, change, late)
+    if isinstance(problem, StillOut):
+        why = f"{problem.message}, and may still take effect; {says(left)} is not done so far"
+        return _result("uncertain", after, change, why, f"{problem.hint}; engine resume looks again")
     if isinstance(problem, Stopped):
         raise problem  # not done, or not wholly: whoever takes the run up looks first, and goes on
     if problem is None:
@@ -304,35 +305,6 @@ def _apply(
         f"{problem.message}; {'nothing was changed' if nothing else 'part of it was changed'}",
         problem.hint,
     )
-
-
-class guarded:  # noqa: N801 (it reads as a word: `with guarded()`)
-    """Around a module's call: whatever goes wrong in it is a ModuleError, because a module may be anybody's."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        ours = (ModuleError, template.Fault, EngineError)
-        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, ours):
-            said = f"the module broke: {type(error).__name__}: {printable(str(error), 200)}"
-            raise ModuleError(said, "this is a mistake in the module: tell its author") from error
-
-
-def looked(entry: Any, params: Mapping[str, Json], ctx: Context) -> State | None:
-    """What the module reads. Raises ModuleError, also for a reading that is no JSON mapping: it could not be recorded."""
-    with guarded():
-        state = entry.module.read(params, ctx)
-    why = "" if state is None or isinstance(state, dict) else f"{type(state).__name__} is no mapping"
-    try:
-        json.dumps(state, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        why = str(error)
-    if why:
-        hint = "this is a mistake in the module: tell its author"
-        raise ModuleError(f"the module's reading cannot be recorded: {printable(why, 200)}", hint)
-    found: State | None = state
-    return found
 
 
 def _compare_with_approved(

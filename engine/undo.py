@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from engine import step, template
+from engine.calling import StillOut
 from engine.check import HostRow
 from engine.journal import Entry
 from engine.site import Site
-from modules.contract import Change, Json, ModuleError, State, Stopped, compared
+from modules.contract import Change, Context, Json, ModuleError, State, Stopped, compared
 
 #: Outcomes after which a change needs no more undoing.
 DONE = ("undone", "unchanged", "none")
@@ -115,7 +116,7 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
             raise ModuleError(why, "put it back by hand")
         ctx = site.context(one, row, left.step, names, time.monotonic() + one.timeout, 1)
         ctx, change = replace(ctx, stop=halt), left.change
-        now = step.looked(entry, params, ctx)
+        now = site.caller.read(entry, params, ctx)
         if _shows(now, change.before):
             return _say(site, left, "unchanged", "it is already as it was before")
         if foreign := _foreign(now, change):
@@ -123,16 +124,24 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         body = {"change": change.json(), "module": left.module, "key": ctx.key, "token": site.journal.token(site.run)}
         site.journal.append(site.run, "undo.intent", body, left.host, left.step)
         site.journal.live(site.run)
-        with step.guarded():
-            entry.call("undo", params, change, ctx)
-        after = step.looked(entry, params, ctx)
+        out = ""
+        try:
+            site.caller.call(ctx, entry.call, "undo", params, change, ctx)
+        except StillOut as error:
+            out = f"{error.message}, and may still take effect; "
+        after = site.caller.read(entry, params, _patient(ctx))
     except Stopped:
         return "stopped"  # the next undo looks first
     except (template.Fault, ModuleError) as error:
         return _say(site, left, "failed", str(site.secrets.scrub(error.message)))
     if not _shows(after, change.before):
-        return _say(site, left, "failed", "after the undo, the second reading does not show what was there before")
+        return _say(site, left, "failed", f"{out}after the undo, the second reading does not show what was there before")
     return _say(site, left, "undone", "", Change(change.after, change.before))
+
+
+def _patient(ctx: Context) -> Context:
+    """With time for the second reading, where the undo has used its own up."""
+    return replace(ctx, deadline=max(ctx.deadline, time.monotonic() + step.GRACE))
 
 
 def _foreign(now: State | None, change: Change) -> str:

@@ -28,10 +28,10 @@ PACKAGES = ("engine", "modules", "schemas", "playbooks", "inventories")
 
 #: The floor plan, ground floor first. A room may know the rooms below its floor, and nobody on its own floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("values and words", ("abreast", "budget", "canon", "diagnostics", "layers", "leak", "sshsig")),
+    ("values and words", ("abreast", "budget", "canon", "diagnostics", "errand", "layers", "leak", "sshsig")),
     (
         "one thing each, that needs no other",
-        ("dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
+        ("calling", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
     ),
     ("texts that have a meaning, the databases", ("leases", "secrets", "source", "sqlite_store", "template")),
     ("the record", ("journal",)),

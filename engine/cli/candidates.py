@@ -85,7 +85,7 @@ def _remember(site: Site, past: Journal | None) -> None:
 def _table(site: Site, step: Step, row: HostRow) -> dict[str, Any]:
     """What the step would say on this host: its candidates, the one it would choose, or what keeps it from looking."""
     from engine import template
-    from engine.step import guarded
+    from engine.calling import guarded
     from modules.contract import ModuleError
 
     found: dict[str, Any] = {

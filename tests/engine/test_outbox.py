@@ -153,7 +153,9 @@ def test_whatever_breaks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(notify, "apply", apply)
     stage = play(tmp_path, tell("started"))
     assert 0 == stage.run().exit
-    assert ["ZeroDivisionError: who would have thought"] == [body["why"] for body in stage.bodies("message.failed")]
+    assert ["the module broke: ZeroDivisionError: who would have thought"] == [
+        body["why"] for body in stage.bodies("message.failed")
+    ]
     assert 1 == len(words(stage))
 
 

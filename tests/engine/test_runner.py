@@ -533,7 +533,7 @@ def test_resume_after_a_crash_in_class_d(tmp_path: Path) -> None:
     for answer, effects in (("done", 1), ("not-done", 2)):
         stage = play(tmp_path / answer, step("w", {"x": 1}, thing={"crash": "D"}), step("v", {"x": 1}))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("engine.step.looked", _cut_off_at(2))
+            patch.setattr("engine.calling.Caller.compare", _cut_off_at(2))
             with pytest.raises(SystemError):
                 stage.engine("--debug", "run", str(stage.playbook), "-i", str(stage.stock))
         for receipt in stage.state.rglob("thing-*"):
@@ -573,17 +573,17 @@ def test_what_nobody_can_read_is_not_done_twice(tmp_path: Path) -> None:
 
 
 def _cut_off_at(call: int) -> Any:
-    """`looked` that ends the process, as a kill would, at its n-th call."""
-    from engine import step as room
+    """A look at the world that ends the process, as a kill would, at its n-th call."""
+    from engine import calling
 
-    calls, real = iter(range(1, 99)), room.looked
+    calls, real = iter(range(1, 99)), calling.Caller.compare
 
-    def looked(*given: Any) -> Any:
+    def compare(*given: Any) -> Any:
         if next(calls) == call:
             raise SystemError("killed")
         return real(*given)
 
-    return looked
+    return compare
 
 
 @pytest.mark.parametrize("what", ["playbook", "import", "module", "variable", "host", "gone"])
