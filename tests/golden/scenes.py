@@ -123,7 +123,7 @@ execution:
     register: shards
   - name: Note it
     id: note
-    thing: {name: note, fields: {done: true}}
+    thing: {name: note, fields: {first: "{{ shards.results[0].changed }}"}}
 """
 
 RESCUE = """\
