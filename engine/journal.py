@@ -116,7 +116,7 @@ class Journal:
         """Gives back every lease, and the store."""
         self._closed.set()
         if self._heart:
-            self._heart.join()
+            self._heart.join(1.0)
         for run in list(self._held):
             self.unlock(run)
         self.store.close()
@@ -189,8 +189,9 @@ class Journal:
             """The tickets that may be written, as entries in `made`. It is called again after a lost connection."""
             if made and rows(f"{_SELECT} AND seq = ?", made[-1].run, made[-1].seq)[-1:] == [_row(made[-1])]:
                 return [ticket for ticket in batch if ticket.run not in self._lost]  # the lost one had been acknowledged
-            for run in {ticket.run for ticket in batch} & set(self._held):
-                if not leases.holds(self.store, rows, run, self._held[run].token):
+            for run in {ticket.run for ticket in batch}:
+                held = self._held.get(run)  # another thread may just have given it back
+                if held and not leases.holds(self.store, rows, run, held.token):
                     self._lost.add(run)
             mine = [ticket for ticket in batch if ticket.run not in self._lost]
             made[:] = self._enter(rows, mine)
