@@ -27,7 +27,7 @@ Place = tuple[str, str]
 KINDS = frozenset(
     {
         "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "gate.opened", "host.undone", "key.asked",
-        "key.given", "key.refused", "message.failed", "message.queued", "message.sent", "note", "run.ended",
+        "key.given", "key.refused", "lock.broken", "message.failed", "message.queued", "message.sent", "note", "run.ended",
         "run.interrupted", "run.resumed", "run.started", "step.intent", "step.outcome", "undo.ended", "undo.intent",
         "undo.outcome", "undo.started",
     }

@@ -285,7 +285,8 @@ def test_every_kind_of_entry_is_known_to_a_resume() -> None:
         node.value
         for source in sources()
         for call in ast.walk(source.tree)
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("append", "append_all")
+        if isinstance(call, ast.Call)
+        if getattr(call.func, "attr", getattr(call.func, "id", "")) in ("append", "append_all", "_Ticket")
         for argument in call.args
         for node in ast.walk(argument)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and kind.fullmatch(node.value)
