@@ -20,7 +20,7 @@ from engine.check import HostRow
 from engine.diagnostics import Diagnostic, printable
 from engine.playbook import SECTIONS, Step
 from engine.site import Misplaced, Site
-from modules.contract import Change, Context, Json, ModuleError, State, Stopped, TimedOut, compared, diff
+from modules.contract import Change, Context, Json, ModuleError, State, Stopped, compared, diff
 
 GOOD = frozenset({"unchanged", "changed", "skipped", "waived"})
 #: Seconds that the second reading may take when the step's own time is used up: without it nobody knows what was done.
@@ -291,18 +291,19 @@ def _apply(
         return _result("uncertain", after, change, why, f"{problem.hint}; engine resume looks again")
     if isinstance(problem, Stopped):
         raise problem  # not done, or not wholly: whoever takes the run up looks first, and goes on
+    if entry.crash_class(params) == "D" and not (problem and problem.nothing_done):
+        why = f"{problem.message if problem else 'it was asked for'}, and it cannot be read whether it was done"
+        return _result("uncertain", after, change, why, _look(doing))
     if problem is None:
         why = f"the module reported no error, yet the second reading says {says(left)} is still to do"
         return _result("failed", after, change, why, "the host accepted the request and did not do it: look at the host")
-    if entry.crash_class(params) == "D" and isinstance(problem, TimedOut):
-        why = f"{problem.message}; it cannot be read whether it was done"
-        return _result("uncertain", after, change, why, _look(doing))
-    nothing = compared(after) == compared(before)
+    nothing = "nothing was changed" if problem.nothing_done else "nothing was changed so far"
+    done = nothing if compared(after) == compared(before) else "part of it was changed"
     return _result(
         problem.outcome,
         after,
         change,
-        f"{problem.message}; {'nothing was changed' if nothing else 'part of it was changed'}",
+        f"{problem.message}; {done}",
         problem.hint,
     )
 

@@ -20,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from modules.contract import Completed, Json, ModuleError, Reply, TimedOut, Unreachable, reveal
+from modules.contract import Completed, Json, ModuleError, Refused, Reply, TimedOut, Unreachable, reveal
 
 _CHUNK = 1 << 16
 #: Seconds until an address that does not take the connection counts as unreachable.
@@ -77,7 +77,7 @@ class Wire:
             target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
             connection = self._connection(address, min(timeout, _CONNECT), where)
         except ValueError as error:
-            raise ModuleError(f"{where} is no address: {error}", "write http://… or https://…") from None
+            raise Refused(f"{where} is no address: {error}", "write http://… or https://…") from None
         answer: HTTPResponse | None = None
         done = False
         try:
@@ -182,9 +182,7 @@ class Wire:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ModuleError(
-                f"{words[0]} cannot be started: {error.strerror}", "is it installed on this machine?"
-            ) from None
+            raise Refused(f"{words[0]} cannot be started: {error.strerror}", "is it installed on this machine?") from None
         try:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modules import _disk
-from modules.contract import Change, Completed, Context, Json, ModuleError, Params, Secret, State, reveal
+from modules.contract import Change, Completed, Context, Json, ModuleError, Params, Refused, Secret, State, reveal
 
 # A command may move anything; that it does is its author's word.
 MOVES = ("version", "checkpoint", "configuration", "data")
@@ -124,7 +124,9 @@ def _expected(argv: Sequence[object], params: Params, ctx: Context) -> Completed
     ended, expected = _run(argv, params, ctx), params.get("expect", 0)
     if ended.code not in (expected if isinstance(expected, list) else [expected]):
         said = _clean(ended.err.strip() or ended.out.strip(), params).strip()[-300:]
-        raise ModuleError(f"{argv[0]} ended with {_code(ended.code)}{': ' + said if said else ''}")
+        # An exit code is the command's own no; whom a signal has ended could not say what was done by then.
+        kind = ModuleError if ended.code < 0 else Refused
+        raise kind(f"{argv[0]} ended with {_code(ended.code)}{': ' + said if said else ''}")
     return ended
 
 
@@ -143,7 +145,7 @@ def _clean(text: str, params: Params) -> str:
 def _no_secret_argument(params: Params) -> None:
     for word in (*params["argv"], *params.get("unless", ()), *params.get("undo", ())):
         if isinstance(word, Secret):
-            raise ModuleError(
+            raise Refused(
                 "a secret cannot be an argument: every process on the machine could read it",
                 "hand it over by `stdin` or `env`",
             )

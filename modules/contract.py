@@ -25,9 +25,14 @@ State = dict[str, Json]
 
 
 class ModuleError(Exception):
-    """The world said no. ``message`` is one plain sentence, ``hint`` the one thing to do about it."""
+    """It did not work. ``message`` is one plain sentence, ``hint`` the one thing to do about it.
+
+    It does not say that nothing was done: an answer that breaks off, or a 500, may come after the effect. Where that is
+    certain, ``nothing_done`` is true.
+    """
 
     outcome = "failed"
+    nothing_done = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -35,10 +40,23 @@ class ModuleError(Exception):
         self.hint = hint
 
 
+class Refused(ModuleError):
+    """The world said no, and has done nothing of what was asked."""
+
+    nothing_done = True
+
+
 class Unreachable(ModuleError):
     """Nobody answered: the request did not get there, so nothing was done by it."""
 
     outcome = "unreachable"
+    nothing_done = True
+
+
+class Unanswered(Unreachable):
+    """A gateway answered for a host that did not (502 to 504): the request may have got there all the same."""
+
+    nothing_done = False
 
 
 class TimedOut(ModuleError):
@@ -271,10 +289,12 @@ class Module(Protocol):
 
 
 def expect_ok(reply: Reply, what: str, hint: str = "") -> Reply:
-    """The reply if its status is 2xx. Raises ModuleError that quotes it, or Unreachable for a gateway's 502 to 504."""
+    """The reply if its status is 2xx. Raises an error that quotes it: Refused for 4xx but 408, which says no more than that
+    time was up; Unanswered for a gateway's 502 to 504; ModuleError for all else, a 500 after the effect among it."""
     if reply.ok:
         return reply
-    kind = Unreachable if reply.status in (502, 503, 504) else ModuleError
+    gateway, refused = reply.status in (502, 503, 504), 400 <= reply.status < 500 and reply.status != 408
+    kind = Unanswered if gateway else Refused if refused else ModuleError
     raise kind(f"{what}: HTTP {reply.status} {reply.text(200).strip()}".rstrip(), hint)
 
 

@@ -101,14 +101,17 @@ def apply(params: Params, change: Change, ctx: Context) -> None:
     _rewrite(params, ctx)
     try:
         _client.load(ctx, params)
-        if not _await(params, ctx, version):
-            why = f"{params['url']} says that it has loaded {params['model']}, and version {version} does not answer"
-            raise ModuleError(why, "its settings are as they were before; its log may say more")
     except TimedOut:
         raise  # it may be loading still: a later reading tells
-    except ModuleError:
-        _put_back(params, ctx)  # a restart must not find what could not be loaded
+    except ModuleError as error:
+        # an answer that got lost says nothing, so the model itself is asked
+        if error.nothing_done or not _await(params, ctx, version):
+            _put_back(params, ctx)  # a restart must not find what could not be loaded
         raise
+    if not _await(params, ctx, version):
+        _put_back(params, ctx)
+        why = f"{params['url']} says that it has loaded {params['model']}, and version {version} does not answer"
+        raise ModuleError(why, "its settings are as they were before; its log may say more")
 
 
 def undo(params: Params, change: Change, ctx: Context) -> None:

@@ -16,7 +16,7 @@ from world import MARK, MARKED, Served
 
 from modules import _disk
 from modules._wire import Wire
-from modules.contract import ModuleError, Reply, Secret, TimedOut, Unreachable, expect_ok
+from modules.contract import ModuleError, Refused, Reply, Secret, TimedOut, Unanswered, Unreachable, expect_ok
 
 #: Longer than any test waits; what must not be awaited is cut off long before.
 LONG = 60.0
@@ -131,13 +131,15 @@ def test_a_broken_exchange_is_not_called_unreachable(sent: bytes, wire: Wire) ->
     assert "(" not in caught.value.message.replace("IncompleteRead(", "")
 
 
-def test_a_gateway_that_finds_nobody_is_unreachable() -> None:
-    """502 to 504 come from a gateway that reached nobody; other bad statuses are the server's own answer."""
-    kinds = dict.fromkeys((301, 400, 404, 500, 501), ModuleError) | dict.fromkeys((502, 503, 504), Unreachable)
-    for status, kind in kinds.items():
+def test_what_a_bad_status_says_of_the_effect() -> None:
+    """4xx is a no before anything was done; 408, 5xx and a gateway's 502 to 504 may come after the effect."""
+    kinds = dict.fromkeys((301, 408, 500, 501), ModuleError) | dict.fromkeys((400, 404, 409, 429), Refused)
+    for status, kind in {**kinds, 502: Unanswered, 503: Unanswered, 504: Unanswered}.items():
         with pytest.raises(ModuleError) as caught:
             expect_ok(Reply(status, {}, b"no", 0.0), "GET x")
         assert (kind, f"GET x: HTTP {status} no") == (type(caught.value), caught.value.message)
+        assert (kind is Refused) == caught.value.nothing_done
+    assert issubclass(Unanswered, Unreachable), "who waits for a host that starts need not tell them apart"
 
 
 def test_a_command_gets_its_input_environment_and_folder(wire: Wire, tmp_path: Path) -> None:

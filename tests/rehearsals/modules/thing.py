@@ -10,7 +10,7 @@ import os
 import signal
 import time
 
-from modules.contract import ModuleError, TimedOut, Unreachable
+from modules.contract import ModuleError, Refused, TimedOut, Unreachable
 
 MOVES = ("version", "checkpoint", "configuration", "data")
 SCHEMA = {
@@ -72,7 +72,7 @@ def desired(params):
 def apply(params, change, ctx):
     trouble = _trouble(params, ctx, "apply")
     if trouble == "breaks":
-        raise ModuleError("it said no", "ask it nicely")
+        raise Refused("it said no", "ask it nicely")
     if trouble == "gone":
         raise Unreachable("it does not answer")
     if trouble == "lies":
