@@ -294,10 +294,11 @@ def frame(story: Story, now: float, look: Style, height: int | None, stop: str =
     Ctrl-C does."""
     hosts = words.some(story.hosts) if len(story.hosts) <= FEW else words.plural(len(story.hosts), "host")
     batch = f", batch {story.batch} of {len(story.batches)}" if len(story.batches) > 1 else ""
+    until = f", deadline {words.utc(story.deadline)}" if story.deadline is not None else ""
     check = "  CHECK: nothing will be changed" if story.check else ""
     head = [
         look.paint(cut(f"{story.run}  {story.name}", look.width), "bold"),
-        cut(f" {hosts}{batch}  since {words.utc(story.started or now)}{check}", look.width),
+        cut(f" {hosts}{batch}  since {words.utc(story.started or now)}{until}{check}", look.width),
         *([cut(f" {story.budget}", look.width)] if story.budget else []),
     ]
     feet = looks.metrics(story, look) + _foot(story, now, look, stop)

@@ -151,6 +151,8 @@ class Playbook:
     trigger_mode: str = "all"
     cooldown: float = 0.0
     on_unverified: str = "hold"
+    #: Seconds from its start after which a run begins nothing more; 0: no end.
+    deadline: float = 0.0
     owner: str = ""
     #: Some steps could not be read: what all of them together make cannot be judged.
     partial: bool = False

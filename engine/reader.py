@@ -150,7 +150,7 @@ class _Reader:
             steps=tuple(self._needing(step) for step in self.steps),
             blocks=self.blocks,
             vars=self._vars(self.document, ("vars",), data.get("vars")),
-            authority=self._authority(data.get("authority")),
+            authority=(asks := self._authority(data.get("authority"))),
             serial=tuple(_amount(part) for part in (serial if isinstance(serial, list) else [serial] if serial else [])),
             max_failed=_amount(data.get("max_failed", 0)),
             trigger_mode="any" if isinstance(trigger, dict) and "any" in trigger else "all",
@@ -159,6 +159,7 @@ class _Reader:
             )
             or 0.0,
             on_unverified=str(verification.get("on_failure", "hold")) if isinstance(verification, dict) else "hold",
+            deadline=self._deadline(data.get("deadline"), asks),
             owner=_word(data.get("owner")),
             partial=self.partial,
         )
@@ -211,6 +212,17 @@ class _Reader:
             summary = "a broken glass cannot wait longer than 24h for its second key"
             self.found.append(Diagnostic("LG033", summary, self.document.place(at), hint=hint))
         return {"role": str(said.get("role", "")), "ratify_within": within}
+
+    def _deadline(self, text: Json, asks: Authority) -> float:
+        """Seconds that a run may take, its wait for keys included: so no question may stay open for longer."""
+        deadline = self._duration(self.document, ("deadline",), text) or 0.0
+        if 0 < deadline <= asks.expires and asks.mode != "automatic":
+            place, hint = (
+                self.document.place(("deadline",)),
+                "write a shorter `expires` under `authority`, or a longer deadline",
+            )
+            self.found.append(Diagnostic("LG033", "the run would end while it may still wait for keys", place, hint=hint))
+        return deadline
 
     def _duration(self, document: Document, at: Keys, text: Json) -> float | None:
         if not isinstance(text, str):

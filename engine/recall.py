@@ -42,7 +42,8 @@ class Recalled:
     and of which too little was recorded; `firm`: steps and items that were done and are not to be done twice, whatever is
     done anew before them, because nobody could read that they were, or a person has said it; `opened`: hosts whose gate to
     execution was; `undone`: those that a remedy of the playbook put back; `failed`: (host, version) of the candidates that
-    failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle.
+    failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle; `begun`: every
+    step that left an entry and is not undone; `refused`: rejected or expired, once that was decided.
     """
 
     seen: int = 0
@@ -51,6 +52,8 @@ class Recalled:
     asked: Entry | None = None
     authorised: bool = False
     cancel: dict[str, Json] | None = None
+    refused: str = ""
+    begun: set[Place] = field(default_factory=set)
     kept: dict[Place, Settled] = field(default_factory=dict)
     items: dict[Place, dict[str, Settled]] = field(default_factory=dict)
     cut: dict[Place, dict[str, Json]] = field(default_factory=dict)
@@ -139,6 +142,7 @@ class _Fold:
                 found.asked = entry
             case "authority.settled" if body.get("of") != "undo":
                 found.authorised = found.authorised or body["decision"] in ("automatic", "approved")
+                found.refused = "" if body["decision"] in ("automatic", "approved") else body["decision"]
             case "cancel.asked":
                 found.cancel = body
             case "note" if body.get("decision") == "again":
@@ -146,7 +150,7 @@ class _Fold:
             case "message.queued" | "message.sent":
                 found.messages.append(entry)
             case "run.ended":
-                found.ended, found.cancel, self.since = body, None, entry.seq
+                found.ended, found.cancel, found.refused, self.since = body, None, "", entry.seq
                 found.lives += 1
                 for one in self.undone:
                     self._forget(one)
@@ -192,6 +196,7 @@ class _Fold:
     def result(self) -> Recalled:
         self.found.cut = {place: intent.body for place, intent in self.cut.items()}
         self.found.tried = {place: intent.body for place, intent in self.tried.items()}
+        self.found.begun = {(host, name.partition("[")[0]) for host, name in {*self.outcomes, *self.intents} if host}
         for place, intent in self.found.cut.items():
             if place in self.outcomes and self.outcomes[place].body["outcome"] == "uncertain":
                 self.found.uncertain[place] = intent

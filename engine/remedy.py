@@ -19,9 +19,9 @@ def of(site: Site, walk: Walk, stopping: str) -> str:
     wrong, book = walk.went_wrong(), site.plan.playbook
     bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
     if wrong and not bad:
-        return ""  # only cut short by a cancel
+        return ""  # only cut short
     if not wrong:
-        return "" if stopping else "recovered" if walk.tolerated else "succeeded"
+        return "" if stopping and not walk.through() else "recovered" if walk.tolerated else "succeeded"
     unverified = wrong == "verification"
     if unverified and book.on_unverified == NEXT and not stopping and candidate(site, walk, book):
         return NEXT

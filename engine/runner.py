@@ -12,20 +12,20 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import abreast, authority, outbox, preview, question, recall, remedy, step, undo
+from engine import abreast, authority, ending, outbox, preview, question, recall, remedy, step, undo
 from engine.diagnostics import Exit
 from engine.journal import Entry
 from engine.layout import Node
 from engine.playbook import Step
 from engine.site import Site
 from engine.step import Drifted, Settled
-from engine.walk import Walk, Ways, verdict
+from engine.walk import Walk, Ways
 from modules.contract import Json, Stopped
 
 #: Hosts side by side. A step mostly waits for its host, so this is about how many answers may be outstanding.
@@ -34,18 +34,10 @@ TICK = 0.25
 #: Seconds that a thread may compute before it must let another one: they wait for hosts nearly all the time, and being
 #: interrupted every 5 ms costs a wide fleet a fifth of its time.
 SWITCH = 0.05
-#: outcome of a run -> exit code
-EXITS = {
-    "succeeded": Exit.DONE, "recovered": Exit.DONE, "not_triggered": Exit.DONE, "failed": Exit.FAILED, "held": Exit.HELD,
-    "undone": Exit.FAILED, "rejected": Exit.REJECTED, "expired": Exit.REJECTED, "cancelled": Exit.FAILED,
-    "drifted": Exit.STALE,
-}  # fmt: skip
-#: Why a run stops that will be taken up again; any other end is final.
-PAUSES = ("interrupted", "waiting")
+#: Seconds that calls under way may still take when a run is cancelled or its deadline has passed; then they are left behind.
+PATIENCE = 20.0
 #: The sections that another candidate goes through.
 AGAIN = ("execution", "verification")
-#: Outcomes after which there is nothing left to resume.
-ENDED = frozenset({"succeeded", "recovered", "undone", "rejected", "expired", "cancelled", "not_triggered"})
 
 
 @dataclass(frozen=True)
@@ -64,26 +56,13 @@ class Wishes:
     poll: Callable[[Mapping[str, Json]], None] | None = None
 
 
-def _branches(nodes: Iterable[Node]) -> int:
-    """At most so many steps of one host go on at once: the paths of which each takes up where another node was the last."""
-    ended: set[str] = set()
-    paths = 0
-    for node in nodes:
-        before = next((name for name in node.after if name not in ended), None)
-        if before is None:
-            paths += 1
-        else:
-            ended.add(before)
-    return paths
-
-
 class Run:
     """One execution of a plan, from its first entry or taken up again."""
 
     def __init__(self, site: Site, wishes: Wishes) -> None:
         self.site, self.wishes, self.plan = site, wishes, site.plan
         self.journal, self.id = site.journal, site.run
-        ways = Ways.of(self.plan.nodes)
+        self.ways = ways = Ways.of(self.plan.nodes)
         self.walks = {row.name: Walk(ways, row) for row in self.plan.hosts}
         self.batch_of = {name: number for number, batch in enumerate(self.plan.batches) for name in batch}
         self.outbox = outbox.Outbox(site, lambda: next(iter(self.walks.values())).registers)
@@ -93,9 +72,10 @@ class Run:
         self.failed: set[str] = set()  # hosts that count against the budget
         self.shared: dict[tuple[int, str, int], Settled | None] = {}
         self.items: dict[tuple[str, str], dict[str, Settled]] = {}
+        self.cut: set[tuple[str, str]] = set()  # hosts and steps that have begun, and do not hold
         self.broken: BaseException | None = None
-        self.stopping = ""  # interrupted, cancelled, waiting, rejected or expired
-        self.triggered = self.authorised = self.cancel_undo = False
+        self.stopping = ""  # interrupted, cancelled, deadline, waiting, rejected or expired
+        self.triggered = self.authorised = self.cancelled = self.cancel_undo = False
         self.asked: Entry | None = None
         self.seen = 0
 
@@ -103,7 +83,7 @@ class Run:
 
     def go(self) -> Exit:
         """Runs to an end, to a wait that is not to be waited for, or to a safe point. Raises JournalError."""
-        most = len(self.walks) * _branches(self.plan.nodes.values())
+        most = len(self.walks) * self.ways.paths
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, min(self.wishes.forks, most)))]
         for thread in workers:
             thread.start()
@@ -115,12 +95,17 @@ class Run:
             if self.asked and not self.authorised:
                 self.outbox.event("waiting")  # the question may have been the last thing before a crash
             for number, batch in enumerate(self.plan.batches, 1):
+                self._look()  # what was asked while the last batch came to its end
                 walks = [self.walks[name] for name in batch if not self.walks[name].result]
                 if self._closed():  # nobody begins; who had begun before a cancel still cleans up
-                    walks = [walk for walk in walks if walk.kept and self.stopping == "cancelled"]
+                    walks = [walk for walk in walks if walk.begun_earlier and self.stopping in ending.CLEANS]
                 if walks:
                     self.journal.append(self.id, "batch.started", {"number": number, "hosts": list(batch)})
                     self._walk(walks)
+            self._look()
+            if self.cancelled and self.stopping in ending.PAUSES:  # nobody else will clean up what was left as it was
+                self.stopping = "cancelled"
+                self._walk([walk for walk in self.walks.values() if (walk.begun or walk.begun_earlier) and not walk.result])
             return self._end()
         finally:
             sys.setswitchinterval(interval)
@@ -138,7 +123,7 @@ class Run:
         for walk in walks:
             self.tasks.put(partial(self._begin, walk))
         self._wait(walks)
-        if self.broken is None and self.stopping in ("", "cancelled"):
+        if self.broken is None and self.stopping in ("", *ending.CLEANS):
             more = abreast.each(self._finish, walks, 64)
             again = [walk for walk, another in zip(walks, more, strict=True) if another]
             if again:  # and with them those that did not begin while it looked as if too many had failed
@@ -168,22 +153,31 @@ class Run:
         return bool(self.stopping or self.broken or len(self.failed) > self.plan.tolerated)
 
     def _look(self) -> None:
-        """What other processes have written since: keys, refusals, a wish to cancel."""
+        """What other processes have written since: keys, refusals, a wish to cancel; and whether the time is up.
+
+        A cancel that is seen before the end is written wins over everything else.
+        """
         for entry in self.journal.entries(self.id, self.seen):
             self.seen = entry.seq
-            if entry.kind == "cancel.asked" and not self.stopping:
-                self.cancel_undo = bool(entry.body.get("undo"))
+            if entry.kind == "cancel.asked":
+                self.cancelled, self.cancel_undo = True, self.cancel_undo or bool(entry.body.get("undo"))
                 self.stop("cancelled")
-        if self.authorised or self.stopping in ("rejected", "expired"):
+        if self.site.now() >= self.site.deadline:
+            self.stop("deadline")
+        if self.authorised or self.stopping:
             return
         if self.asked:
             self._judge(self.asked)
-        elif self.triggered and not self.stopping:
+        elif self.triggered:
             self._ask()
 
     def stop(self, why: str) -> None:
-        """No new step starts; waits inside steps are cut short. `why`: interrupted, cancelled, rejected or expired."""
-        self.stopping = self.stopping or why
+        """No new step starts; waits inside steps are cut short. `why`: interrupted, cancelled, deadline, rejected or
+        expired."""
+        if not self.stopping or (why == "cancelled" and self.stopping not in ending.PAUSES):
+            self.stopping = why
+        if why in ending.CLEANS:
+            self.site.caller.cut = min(self.site.caller.cut, time.monotonic() + PATIENCE)
         self.site.stop.set()
         with self.changed:
             self.changed.notify_all()
@@ -237,7 +231,7 @@ class Run:
 
     def _begin(self, walk: Walk) -> None:
         with walk.lock:
-            if not self._closed() or (walk.kept and self.stopping == "cancelled"):
+            if not self._closed() or ((walk.begun or walk.begun_earlier) and self.stopping in ending.CLEANS):
                 walk.begun = True
                 ready = walk.ready()
                 walk.busy += len(ready)
@@ -286,10 +280,10 @@ class Run:
             return "skip"
         if walk.holds(node):
             return self._take(walk, node.step, walk.kept[node.id])
-        if self.stopping in PAUSES:
+        if self.stopping in ending.PAUSES:
             return None
         if self.stopping and not any(arm == "always" for _, arm in node.around):
-            return "blocked"
+            return "stopped" if (walk.row.name, node.id) in self.cut else "blocked"
         walk.acts(node)
         return self._step(walk, node.step)
 
@@ -315,7 +309,7 @@ class Run:
                 walk.parked.append(node.id)
                 return None
         if self.stopping:
-            return None if self.stopping in PAUSES else "ok" if walk.opened else "blocked"
+            return None if self.stopping in ending.PAUSES else "ok" if walk.opened else "blocked"
         if self._closed():  # too many have failed since this host began: it is left as it is
             walk.begun = False
             return None
@@ -359,12 +353,13 @@ class Run:
         try:
             settled = self._shared(walk, one, perform) if one.run_once else perform()
         except Stopped:
-            return None if self.stopping in PAUSES else "stopped"
+            self.cut.add((walk.row.name, one.id))
+            return None if self.stopping in ending.PAUSES else "stopped"
         except Drifted as drift:
             self._unlike(walk, one.id, preview.found_moved(drift.approved, drift.found, self.site.now()))
             return "bad"
-        if settled is None:
-            return None
+        if settled is None:  # somebody else was to do it, and the run is being stopped
+            return None if self.stopping in ("", *ending.PAUSES) else "blocked"
         if self.wishes.until in (one.short, one.id):
             self.stop("interrupted")
         return self._take(walk, one, settled)
@@ -389,7 +384,7 @@ class Run:
         """`run_once`: the first host of the batch to come here does it, the others take its result."""
         key = (self.batch_of[walk.row.name], one.id, walk.generation)
         with self.changed:
-            while key in self.shared and self.shared[key] is None and not (self.stopping in PAUSES or self.broken):
+            while key in self.shared and self.shared[key] is None and not (self.stopping in ending.PAUSES or self.broken):
                 self.changed.wait(TICK)
             if key in self.shared or self.site.stop_of(one).is_set():
                 return self.shared.get(key)
@@ -435,33 +430,26 @@ class Run:
     def _end(self) -> Exit:
         if self.broken is not None:
             raise self.broken
-        if self.stopping in ("interrupted", "waiting"):
+        if self.stopping in ending.PAUSES:
             if self.stopping == "interrupted":
                 self.journal.append(self.id, "run.interrupted", {"why": "stopped by a person"})
             self.outbox.close(patience=1.0)
             return Exit.INTERRUPTED if self.stopping == "interrupted" else Exit.WAITING
-        undone = {}
+        undone: list[tuple[str, str]] = []
         if self.stopping == "cancelled" and self.cancel_undo:
-            undone = {walk.row.name: undo.host(self.site, walk.row) for walk in self.walks.values()}
-        left = ", ".join(f"{name} ({how})" for name, how in undone.items() if how in ("drifted", "failed"))
-        outcome = self.stopping or verdict({walk.result for walk in self.walks.values()})
-        code = EXITS[outcome]
-        body = {"outcome": outcome, "exit": int(code), "why": f"not put back: {left}" if left else self._why(outcome)}
-        self.outbox.event(outcome, *(("failed",) if outcome == "drifted" else ()), "ended", of=("run.ended", body))
+            undone = abreast.each(lambda row: (row.name, undo.host(self.site, row)), self.plan.hosts, 64)
+        left = ", ".join(f"{name} ({how})" for name, how in undone if how in ("drifted", "failed"))
+        results = [walk.result for walk in self.walks.values()]
+        word = ending.outcome(results, self.stopping)
+        why = ending.why(results, self.stopping, word, self.plan.tolerated, self.site.deadline)
+        body: dict[str, Json] = {"outcome": word, "exit": int(ending.EXITS[word]), "why": why}
+        if left:
+            body["why"] = f"not put back: {left}"
+        if self.stopping == "deadline" and "" in results:
+            body["cause"] = "deadline"
+        self.outbox.event(word, *(("failed",) if word == "drifted" else ()), "ended", of=("run.ended", body))
         self.outbox.close()
-        return code
-
-    def _why(self, outcome: str) -> str:
-        ends = Counter(walk.result for walk in self.walks.values())
-        bad = sum(ends[word] for word in ("drifted", "failed", "held", "undone"))
-        if len(self.walks) > 1 and bad:
-            back = f"; {ends['undone']} put back, which only a new run begins anew" if ends["undone"] else ""
-            return f"{bad} of {len(self.walks)} hosts failed, {self.plan.tolerated} may; {ends['']} are not through{back}"
-        if outcome in ("expired", "rejected"):
-            return "no host was changed: " + (
-                "nobody gave the missing key in time" if outcome == "expired" else "a person of the roles said no"
-            )
-        return ""
+        return ending.EXITS[word]
 
     # -- resume
 
@@ -470,6 +458,7 @@ class Run:
         found = recall.of(self.plan, entries)
         self.seen, self.asked, self.authorised = found.seen, found.asked, found.authorised
         self.items, site = found.items, self.site
+        self.cut = found.begun
         site.unsettled, site.touched = found.cut, found.touched
         site.tried = {place: step.intended(intent) for place, intent in found.tried.items()}
         for host, version in found.failed:
@@ -488,8 +477,12 @@ class Run:
         for host in found.undone:
             self.walks[host].result = "undone"
         self.outbox.restore(found.messages, found.lives)
+        for host, _ in found.begun:
+            self.walks[host].begun_earlier = True
+        if found.refused:  # as it was decided, whatever came afterwards
+            self.stop(found.refused)
         if found.cancel:
-            self.cancel_undo = bool(found.cancel.get("undo"))
+            self.cancelled, self.cancel_undo = True, bool(found.cancel.get("undo"))
             self.stop("cancelled")
         chosen = sum(1 for node in self.plan.nodes.values() if node.step and node.chosen) * len(self.walks)
         return {"keep": len(found.kept), "look": len(found.cut), "run": chosen - len(found.kept)}

@@ -155,6 +155,9 @@ def status(story: Story, now: float, look: Style = PLAIN, alive: bool | None = N
     left = f", expires in {words.span(until - now)}" if stand.exit == 5 and until > now else ""
     state = [(f" {stand.word}", _TONES.get(stand.exit or 0, "bold")), (f"{begun} so far{left}", "quiet")]
     lines = [head, *_packed(state, look), *(field("budget", story.budget, look) if story.budget else [])]
+    if story.deadline is not None:
+        left_over = words.span(max(story.deadline - now, 0.0))
+        lines += field("deadline", f"{words.utc(story.deadline)}, in {left_over}: then the run ends failed", look)
     lines += field("safe?", stand.safe, look)
     if stand.exit == 5:
         lines += _slots(story, look)
@@ -189,6 +192,9 @@ def plan_text(preview: Mapping[str, Json], full: bool = False, look: Style = PLA
     lines += field("hosts", ", ".join(hosts) if full else words.some(hosts, 5), look)
     if preview.get("budget"):
         lines += field("budget", str(preview["budget"]), look)
+    if preview.get("deadline"):
+        after = f"{words.span(float(preview['deadline']))} after its start, waiting for keys and pauses included"
+        lines += field("deadline", f"{after}: then nothing new begins, clean-up runs, and the run ends failed", look)
     for i, said in enumerate(_alarms(preview.get("trigger") or [])):
         lines += field("" if i else "trigger", said, look)
     lines += _sides(preview.get("now") or {}, preview.get("back_to") or {}, look)

@@ -5,6 +5,7 @@ In: a step and a host. Out: rendered, checked parameters and a `Context`. It per
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ class Site:
     `unsettled` maps (host, step) to the intent that has no outcome; `tried` to the change that this run has begun and not
     yet seen done (None: it was not recorded); `approved` to the preview that keys were given for; `excluded` lists, for each
     host, versions that failed in this run; `placed` the version that an earlier run of this playbook went back to, and that
-    run; `alarmed` the hosts whose trigger holds.
+    run; `alarmed` the hosts whose trigger holds; `deadline` when the run ends (UTC, seconds since 1970).
     """
 
     plan: Plan
@@ -50,6 +51,7 @@ class Site:
     placed: dict[str, tuple[str, str]] = field(default_factory=dict)
     alarmed: set[str] = field(default_factory=set)
     started: float = 0.0
+    deadline: float = math.inf
     trigger: Json = None
     shapes: dict[tuple[str, str], source.Shape] = field(default_factory=dict)
     _mentions: dict[str, frozenset[str]] = field(default_factory=dict)

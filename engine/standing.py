@@ -65,6 +65,7 @@ def of(story: Story, alive: bool | None = None) -> Standing:
 def _waiting(story: Story, gone: bool) -> Standing:
     given, roles = len(story.counted()), story.asked.get("roles") or []
     until = float(story.asked.get("expires") or 0)
+    until = min(until, story.deadline or until)
     deadline = f"at {words.utc(until)}" if until else "in the end"
     return Standing(
         f"WAITING for key {given + 1} of {story.needed}",
@@ -141,18 +142,35 @@ def _ended(story: Story) -> Standing:
     elif story.outcome == "not_triggered":
         word, safe = "NOTHING TO DO", "no trigger holds; nothing that serves was changed"
     elif story.outcome in ("failed", "drifted", "cancelled"):
-        word = "LOCKED" if story.exit == 8 else f"{word}{at}" if story.outcome != "cancelled" else word
-        again = {"failed": f"engine resume {run}", "drifted": plan_again(story)}.get(story.outcome, again)
-        waiting = {
-            "failed": "a person: resume goes on" + (", undo puts back" if story.changed() else ""),
-            "drifted": "a new plan: the live state is no longer what was approved",
-        }.get(story.outcome, waiting)
-        waiting = "the other run to end" if story.exit == 8 else waiting
-        if unsure := _unsettled(story):
-            waiting = f"a person who looks whether {unsure.key} on {unsure.host} was done, and says so"
-            again = words.resolving(run, unsure.host, unsure.key)
-        nothing = "it stays as it is now; nothing goes on by itself"
+        return _broken_off(story, at)
     return Standing(word, story.exit, safe, waiting, nothing, again)
+
+
+def _broken_off(story: Story, at: str) -> Standing:
+    """A run that failed, was cancelled, or met another state than it expected."""
+    run, word, waiting, again = story.run, f"{story.outcome.upper()}{at}", "nothing", f"engine report {story.run}"
+    if story.outcome == "failed":
+        waiting, again = "a person: resume goes on" + (", undo puts back" if story.changed() else ""), _onward(story)
+        if story.cause == "deadline":
+            word = "FAILED: deadline passed"
+            waiting = "a person: " + ("a new plan with new keys" if story.asked else "more time") + ", or undo"
+    elif story.outcome == "drifted":
+        waiting, again = "a new plan: the live state is no longer what was approved", plan_again(story)
+    else:
+        word = "CANCELLED"
+    if story.exit == 8:
+        word, waiting = "LOCKED", "the other run to end"
+    if unsure := _unsettled(story):
+        waiting = f"a person who looks whether {unsure.key} on {unsure.host} was done, and says so"
+        again = words.resolving(run, unsure.host, unsure.key)
+    return Standing(word, story.exit, stands(story), waiting, "it stays as it is now; nothing goes on by itself", again)
+
+
+def _onward(story: Story) -> str:
+    """The command that goes on with a run that failed. One that has ended at its deadline needs more time, or new keys."""
+    if story.cause != "deadline":
+        return f"engine resume {story.run}"
+    return f"engine run {_book(story)} -e to=VERSION" if story.asked else f"engine resume {story.run} --extend 30m"
 
 
 def _unsettled(story: Story) -> Step | None:
@@ -188,8 +206,8 @@ def ways(story: Story) -> str:
     if story.exit == 7:
         return f"see what moved, then `{plan_again(story)}`"
     if not story.changed():
-        return f"`engine resume {run}` goes on from there, `{plan_again(story)}` starts anew"
-    return f"`engine resume {run}` goes on from there, `engine undo {run}` puts back what it changed"
+        return f"`{_onward(story)}` goes on from there, `{plan_again(story)}` starts anew"
+    return f"`{_onward(story)}` goes on from there, `engine undo {run}` puts back what it changed"
 
 
 # ------------------------------------------------------------------------------------------------- what has happened

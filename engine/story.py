@@ -202,6 +202,9 @@ class Story:
         self.batches: tuple[tuple[str, ...], ...] = ()
         #: How many hosts may fail and how they are taken on, in words; empty for one host.
         self.budget = ""
+        #: When the run ends, whatever it is at (UTC seconds); `cause`: what has ended it, where the word does not say.
+        self.deadline: float | None = None
+        self.cause = ""
         self.batch = 0
         self.planned: dict[str, Planned] = {}
         self.started: float | None = None
@@ -245,7 +248,7 @@ class Story:
         self.check, self.inventories = bool(body.get("check")), _as_typed(body)
         self.hosts = tuple(body.get("hosts") or ())
         self.batches = tuple(tuple(batch) for batch in body.get("batches") or ())
-        self.budget = str(body.get("budget") or "")
+        self.budget, self.deadline = str(body.get("budget") or ""), body.get("deadline")
         self.plan = body.get("plan") or {}
         for row in (*(self.plan.get("steps") or ()), *((self.plan.get("preview") or {}).get("steps") or ())):
             self._plan(row)
@@ -263,14 +266,15 @@ class Story:
 
     def _on_run_resumed(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.pauses.append((entry.at, "resumed", str(body.get("by", ""))))
-        self.ended, self.outcome, self.why, self.exit, self.cancel = None, "", "", None, ""
+        self.ended, self.outcome, self.why, self.exit, self.cancel, self.cause = None, "", "", None, "", ""
+        self.deadline = body.get("deadline") or self.deadline
 
     def _on_run_interrupted(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.pauses.append((entry.at, "interrupted", str(body.get("why", ""))))
 
     def _on_run_ended(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.ended, self.outcome = entry.at, str(body.get("outcome", ""))
-        self.exit, self.why = body.get("exit"), str(body.get("why") or "")
+        self.exit, self.why, self.cause = body.get("exit"), str(body.get("why") or ""), str(body.get("cause") or "")
 
     def _on_batch_started(self, _: Entry, body: Mapping[str, Json]) -> None:
         self.batch = int(body.get("number") or 0)

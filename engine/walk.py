@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from engine.check import HostRow
 from engine.layout import Node
@@ -44,12 +45,27 @@ class Ways:
                 (arms.setdefault(node.around[-1], []) if node.around else top.setdefault(node.section, [])).append(node.id)
         return cls(nodes, followers, arms, top)
 
+    @cached_property
+    def paths(self) -> int:
+        """At most so many steps of one host go on at once: the paths of which each takes up where another node was the
+        last."""
+        ended: set[str] = set()
+        paths = 0
+        for node in self.nodes.values():
+            before = next((name for name in node.after if name not in ended), None)
+            if before is None:
+                paths += 1
+            else:
+                ended.add(before)
+        return paths
+
 
 class Walk:
     """One host on its way. Its methods are called under `lock` by whoever works for the host at that moment.
 
     `kept`: how steps ended in an earlier attempt; `again`: those that ended well and are read again all the same; `firm`:
-    those that are not done twice, whatever is done anew before them; `opened`: whether the gate to execution was.
+    those that are not done twice, whatever is done anew before them; `opened`: whether the gate to execution was; `begun`:
+    whether anything was, in this attempt, or (`begun_earlier`) in one before.
     """
 
     def __init__(self, ways: Ways, row: HostRow) -> None:
@@ -65,7 +81,7 @@ class Walk:
         self.again: set[str] = set()
         self.firm: set[str] = set()
         self.fresh: set[str] = set()
-        self.begun = self.tolerated = self.opened = self.uncertain = False
+        self.begun = self.begun_earlier = self.tolerated = self.opened = self.uncertain = False
         self.parked: list[str] = []
         self.result = ""
 
@@ -137,6 +153,10 @@ class Walk:
             if any(self.status.get(name) == "bad" for name in self.ways.top.get(section, ())):
                 return section
         return ""
+
+    def through(self) -> bool:
+        """Whether the host has come to its end by itself: nothing was cut short, and nothing kept it from beginning."""
+        return len(self.status) == len(self.ways.nodes) and not {"stopped", "blocked"} & set(self.status.values())
 
     def anew(self, sections: tuple[str, ...]) -> None:
         """Forgets how the nodes of these sections ended: they are walked once more."""

@@ -71,6 +71,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         "authority": {"mode": book.authority.mode, "roles": list(book.authority.roles),
                       "keys": {"one-click": 1, "two-key": 2}.get(book.authority.mode, 0), "expires": book.authority.expires},
         "batches": [list(batch) for batch in plan.batches], "budget": plan.budget,
+        "deadline": book.deadline,
     }  # fmt: skip
     click.echo(screen.plan_text(shown, said["full"], look.style(sys.stderr), follow), err=True, nl=False)
     return Exit.CHANGES if changes and said["detailed_exitcode"] else Exit.DONE

@@ -82,9 +82,9 @@ def _names(host: str, step: str) -> tuple[str, ...]:
 
 
 def _next(run: str, entries: list[Any], left: Collection[tuple[str, str]]) -> str:
-    from engine import journal, runner, words
+    from engine import ending, journal, words
 
     for place in sorted(left):
         return words.resolving(run, *place)
     last = journal.ending(entries)
-    return f"engine {'report' if last and last.body['outcome'] in runner.ENDED else 'resume'} {run}"
+    return f"engine {'report' if last and last.body['outcome'] in ending.ENDED else 'resume'} {run}"

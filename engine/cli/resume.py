@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import click
 
 from engine.cli import reopening
-from engine.diagnostics import Exit
+from engine.diagnostics import Diagnostic, EngineError, Exit
+from modules.contract import seconds
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
@@ -21,6 +23,7 @@ from engine.diagnostics import Exit
     "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="An SSH key file for keys given on this terminal."
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before going on.")
+@click.option("--extend", default="", metavar="TIME", help="Give the run so much time from now, instead of its deadline.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
@@ -36,7 +39,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     """
     import gc
 
-    from engine import journal, runner
+    from engine import ending, journal, runner
     from engine.cli import opening, running
 
     gc.disable()  # a long record makes hundreds of thousands of objects and no circle: collecting would be most of the time
@@ -45,15 +48,16 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     store.claim(run, running.told)
     entries = store.verified(run)
     who, last = opening.requester(None), journal.ending(entries)
-    if last and last.body["outcome"] in runner.ENDED and not _undelivered(entries):
+    if last and last.body["outcome"] in ending.ENDED and not _undelivered(entries):
         click.echo(f"{run} has ended: {last.body['outcome']}. There is nothing to do.   next: engine report {run}", err=True)
         return Exit.DONE
     ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
     site = running.site(ready, store, run, base, body["requester"], body["check"])
     site.started = entries[0].at
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
-    if last is None or last.body["outcome"] not in runner.ENDED:
+    if last is None or last.body["outcome"] not in ending.ENDED:
         entries = _decided(site, entries, who) if not yes and sys.stdin.isatty() else entries
+    extended = _deadline(site, entries, last, said["extend"])
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         more = {"forks": said["forks"], "if_triggered": body.get("if_triggered", False)}
         hopes = running.wishes(store, run, view, not said["no_wait"], said["keys"], **more)
@@ -62,7 +66,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         counts = one.restore(entries)
         gc.freeze()
         gc.enable()
-        if last and last.body["outcome"] in runner.ENDED:
+        if last and last.body["outcome"] in ending.ENDED:
             view.write(f"{run} has ended: {last.body['outcome']}. Its last messages were still on their way")
             one.deliver()
             return Exit.DONE
@@ -77,11 +81,42 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name, running.told)
         try:
             place = reopening.place(base, body["inventories"], store.folder)
-            store.append(run, "run.resumed", {"by": who, **counts, **place})
+            store.append(run, "run.resumed", {"by": who, **counts, **place, **extended})
             code = running.carried_out(one, view)
         finally:
             store.unlock(run)
     return running.finished(store, run, code, said["as_json"])
+
+
+def _deadline(site: Any, entries: list[Any], last: Any, extend: str) -> dict[str, Any]:
+    """Sets the run's deadline, as it was or as it is extended now; returns what is to be recorded of that.
+
+    Raises EngineError (LG093) for a run that has ended at its deadline, and for an extension that one person cannot give.
+    """
+    from engine import ending, words
+
+    run, now, until = site.run, site.now(), ending.deadline(entries)
+    keyed = site.plan.playbook.authority.mode != "automatic"
+    if extend:
+        try:
+            more = seconds(extend)
+        except ValueError as error:
+            raise click.UsageError(f"--extend: {error}") from None
+        if until == math.inf:
+            raise click.UsageError(f"--extend: {run} has no deadline; its steps have their own times")
+        if not keyed:
+            site.deadline = now + more
+            return {"deadline": site.deadline}
+    site.deadline = until
+    if not extend and not (ending.timed_out(last) and now >= until):
+        return {}
+    anew = f"engine run {entries[0].body['playbook']} -e to=VERSION asks for new keys"
+    hint = anew if keyed else f"engine resume {run} --extend 30m gives it more time"
+    summary = f"the deadline of {run}, {words.utc(until)}, " + (
+        "was part of what the keys were given for, and is not extended" if extend else "has passed, and the run has ended"
+    )
+    hint = f"{hint}; engine undo {run} puts back what it changed"
+    raise EngineError(Diagnostic("LG093", summary, hint=hint), Exit.FAILED)
 
 
 def _undelivered(entries: list[Any]) -> set[str]:

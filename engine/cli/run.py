@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         _once(store, saved)
     site: Site = running.site(ready, store, "", folder, who, check)
     site.started = site.now()
+    site.deadline = site.started + (site.plan.playbook.deadline or math.inf)
     if saved is not None or (ready.plan.playbook.authority.mode != "automatic" and not check):
         site.plan, site.approved = _previewed(site, saved, said["forks"])
     document, batches = site.plan.document(), [list(batch) for batch in site.plan.batches]
@@ -77,6 +79,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         "strategy": site.plan.playbook.strategy, "requester": who, "hosts": [row.name for row in site.plan.hosts],
         "batches": batches, "budget": site.plan.budget, "options": document["options"], "check": check,
         "engine": __version__, "from_plan": saved is not None, "if_triggered": said["if_triggered"],
+        "deadline": site.deadline if site.plan.playbook.deadline else None,
         **reopening.place(site.base, inventories, store.folder),
     }  # fmt: skip
     with running.shown(store, said["as_json"], said["json_into"]) as view:
