@@ -123,17 +123,20 @@ class Journal:
 
     def start(self, body: dict[str, Json]) -> str:
         """Begins a run: its number, its first entry and the lease on it are one commit. Returns its id (``RB-0001``)."""
-        text, at, me = _dump(body), self._time(), Owner.me(self._person)
+        text, at, me, made = _dump(body), self._time(), Owner.me(self._person), list[tuple[Entry, int]]()
 
         def work(rows: Rows) -> tuple[Entry, int]:
+            if made and _there(rows, made[-1][0]):
+                return made[-1]
             last = rows(_NEWEST)
             run = f"RB-{int(last[0][0][3:]) + 1 if last else 1:04d}"
             token = leases.next_token(rows)
             leases.put(self.store, rows, [RUN + run], run, token, me, "", self._lease)
-            return self._enter(rows, [_Ticket(run, "run.started", "", "", text, at)])[0], token
+            made.append((self._enter(rows, [_Ticket(run, "run.started", "", "", text, at)])[0], token))
+            return made[-1]
 
         asked = leases.moment()
-        entry, token = self._write(work)
+        entry, token = self._write(work, sole=True)
         self._holds(entry.run, token, asked)
         self._tell(entry)
         return entry.run
@@ -187,7 +190,7 @@ class Journal:
 
         def work(rows: Rows) -> list[_Ticket]:
             """The tickets that may be written, as entries in `made`. It is called again after a lost connection."""
-            if made and rows(f"{_SELECT} AND seq = ?", made[-1].run, made[-1].seq)[-1:] == [_row(made[-1])]:
+            if made and _there(rows, made[-1]):
                 return [ticket for ticket in batch if ticket.run not in self._lost]  # the lost one had been acknowledged
             for run in {ticket.run for ticket in batch}:
                 held = self._held.get(run)  # another thread may just have given it back
@@ -257,7 +260,7 @@ class Journal:
         return int(self._now() * 1_000_000)
 
     def _failed(self) -> JournalError:
-        said, hint = f"the journal cannot be written: {self._broken}", "free the disk or repair it, then engine resume"
+        said, hint = f"the journal cannot be written: {self._broken}", f"{self.store.remedy}, then engine resume"
         return JournalError("LG072", said, f"nothing more was changed; {hint}")
 
     def _gone(self, run: str) -> JournalError:
@@ -321,15 +324,22 @@ class Journal:
         self._take(run, [HOST + host for host in hosts], purpose, tell)
 
     def _take(self, run: str, names: list[str], purpose: str, tell: Tell) -> None:
-        me, heard = Owner.me(self._person), dict[str, int]()
+        me, heard, taken = Owner.me(self._person), dict[str, int](), list[int]()
 
         def work(rows: Rows) -> int | Lease:
-            token = self._held[run].token if run in self._held else leases.next_token(rows)
+            held = self._held.get(run)
+            if held and not leases.holds(self.store, rows, run, held.token):
+                raise self._gone(run)  # else a late process would take the hosts from who has its run now
+            if held is None and taken and leases.holds(self.store, rows, run, taken[-1]):
+                return taken[-1]  # the lost commit had been acknowledged
+            token = held.token if held else leases.next_token(rows)
             other = leases.in_the_way(self.store, rows, names, run, token)
             if other is None:
                 leases.put(self.store, rows, names, run, token, me, purpose, self._lease)
+                taken.append(token)
             return other or token
 
+        waiting = ""
         while True:
             asked = leases.moment()
             found = self._write(work, sole=True)
@@ -338,7 +348,9 @@ class Journal:
                 return
             if found.owner.awake() or found.until > heard.setdefault(found.name, found.until):
                 raise self._taken(found)
-            tell(f"{_held_by(found)}; it is not heard from, waiting {found.left:.0f} s until its lock lapses")
+            if waiting != found.name:
+                waiting = found.name
+                tell(f"{_held_by(found)}; it is not heard from, waiting {found.left:.0f} s until its lock lapses")
             time.sleep(min(found.left, 0.2))
 
     def _taken(self, by: Lease) -> JournalError:
@@ -410,7 +422,11 @@ class Journal:
         """Takes a host, or a run, away from who holds it, who stops before the next effect. It is recorded in the run that
         held it, in the same commit. None: nobody holds it."""
 
+        broken = list[tuple[Lease, Entry]]()
+
         def work(rows: Rows) -> tuple[Lease, Entry] | None:
+            if broken and _there(rows, broken[-1][1]):
+                return broken[-1]
             names = {HOST + name, RUN + name}
             found = next((one for one in leases.all_of(self.store, rows) if one.name in names and one.live), None)
             if found is None:
@@ -425,7 +441,9 @@ class Journal:
                 "why": why,
             }
             host = name if found.name == HOST + name else ""
-            return found, self._enter(rows, [_Ticket(found.run, "lock.broken", host, "", _dump(body), self._time())])[0]
+            made = self._enter(rows, [_Ticket(found.run, "lock.broken", host, "", _dump(body), self._time())])[0]
+            broken.append((found, made))
+            return broken[-1]
 
         done = self._write(work, sole=True)
         if done is None:
@@ -449,6 +467,11 @@ def _held_by(one: Lease) -> str:
     if one.name.startswith(RUN):
         return f"{one.run} is being run by {one.owner}"
     return f"{one.name[len(HOST) :]} is held by {one.run} ({one.purpose}), for {age} s: {one.owner}"
+
+
+def _there(rows: Rows, one: Entry) -> bool:
+    """Whether the entry is in the record: a commit whose answer was lost may have been done."""
+    return rows(f"{_SELECT} AND seq = ?", one.run, one.seq) == [_row(one)]
 
 
 def _row(one: Entry) -> tuple[Any, ...]:

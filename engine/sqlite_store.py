@@ -38,6 +38,7 @@ class SqliteStore:
     """A store of one machine. `connect` opens the file; its connection may be another library's, with sqlite3's errors."""
 
     locking = ""
+    remedy = "free the disk or repair it"
 
     def __init__(self, folder: Path, connect: Callable[[Path], Any] = _connect) -> None:
         self.folder = folder.absolute()

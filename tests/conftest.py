@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # the rooms that tests share: stage, postgres
 
 # A busy machine is no reason to fail, and a found example is printed, so that anyone can run it again.
 hypothesis.settings.register_profile("lastgood", deadline=None, print_blob=True)
@@ -39,3 +43,13 @@ def _no_skip(report: Any) -> Any:
         why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"nothing may be skipped here: {why}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server of the tests' own, started when the first test asks; see tests/postgres.py."""
+    import postgres  # here, so that whoever runs a test without it needs no psycopg
+
+    if postgres.programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    yield from postgres.serving()

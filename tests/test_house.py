@@ -34,7 +34,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one thing each, that needs no other",
         ("calling", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
     ),
-    ("texts that have a meaning, the databases", ("leases", "secrets", "source", "sqlite_store", "template")),
+    (
+        "texts that have a meaning, the databases",
+        ("leases", "postgres_store", "secrets", "source", "sqlite_store", "template"),
+    ),
     ("the record", ("journal",)),
     ("entries that have a meaning", ("story",)),
     ("what people wrote, where a run stands", ("environment", "playbook", "roster", "standing", "underway")),
@@ -58,6 +61,7 @@ DOORS: dict[str, set[str]] = {
     "networkx": {"engine.layout", "engine.plan"},  # plan: for the type checker alone
     "cryptography": {"engine.sshsig"},
     "rfc8785": {"engine.canon"},
+    "psycopg": {"engine.postgres_store"},
     "structlog": {"engine.report"},
     "click": {"engine.cli"},
     "apprise": {"modules.notify"},
@@ -68,7 +72,7 @@ STANDARD_DOORS: dict[str, set[str]] = {
     "fcntl": {"engine.sqlite_store"},  # the locks of journals of format 1
     "subprocess": {"modules._wire", "engine.inventory", "engine.cli"},  # inventory: executable inventories
     # the name of a machine, for people; ssh-agent; the demo's own service
-    "socket": {"modules._wire", "engine.leases", "engine.sshsig", "engine.playground_server"},
+    "socket": {"modules._wire", "engine.leases", "engine.postgres_store", "engine.sshsig", "engine.playground_server"},
     "ssl": {"modules._wire"},
     "http": {"modules._wire", "engine.playground_server"},
     "urllib.request": set(),

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from engine import __version__
+from engine.cli import keeping
 from engine.diagnostics import EngineError, Exit, did_you_mean, render
 
 #: verb -> (help in one line, group). The file is engine/cli/<verb>.py unless FILES says otherwise.
@@ -81,18 +82,31 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="engine")
 @click.option(
-    "--state", envvar="LASTGOOD_STATE", default=".lastgood", show_default=True, help="Where runs are kept: a folder."
+    "--state",
+    envvar="LASTGOOD_STATE",
+    default=".lastgood",
+    show_default=True,
+    callback=keeping.no_password,
+    help="Where runs are kept: a folder, or postgresql://USER@HOST/DATABASE for several machines.",
+)
+@click.option(
+    "--files",
+    envvar="LASTGOOD_FILES",
+    default=".lastgood",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With a database: the folder of this machine for evidence and reports.",
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 @click.pass_context
-def cli(ctx: click.Context, state: str, debug: bool) -> None:
+def cli(ctx: click.Context, state: str, files: Path, debug: bool) -> None:
     """Take AI models back to their last known-good version.
 
     \b
     engine run playbooks/fraud.yml -i inventories/production
     engine status RB-0001 --follow
     """
-    ctx.obj = {"state": state, "debug": debug}
+    ctx.obj = {"state": state, "files": files, "debug": debug}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -139,7 +153,7 @@ def _bug(error: Exception, argv: list[str]) -> int:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [
         f"engine {__version__}, Python {platform.python_version()}, {platform.system()}",
-        f"command: {argv[0] if argv else ''}",
+        f"command: {next((arg for arg in argv if arg in VERBS), '')}",
     ]
     lines += [f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames] + [type(error).__name__]
     path = Path(".lastgood-bug.txt")

@@ -15,16 +15,15 @@ from typing import Any, TextIO
 
 import click
 
-from engine import __version__, journal, live, report, screen, sqlite_store, story
+from engine import __version__, journal, live, report, screen, story
 from engine import look as looks
 from engine import site as sites
-from engine.cli import giving, opening
+from engine.cli import giving, keeping, opening
 from engine.diagnostics import Diagnostic, EngineError, Exit, did_you_mean, render
 from engine.journal import Entry, Journal
 from engine.plan import Plan
 from engine.runner import Run, Wishes
 from engine.site import Site
-from engine.store import Store
 from modules._wire import Wire
 from modules.contract import Json, seconds
 
@@ -199,8 +198,7 @@ def wishes(store: Journal, run: str, view: live.View, wait: bool, keys: tuple[Pa
 def store(context: click.Context, must_exist: bool = False) -> Journal:
     """The journal that --state names: of this folder, or of a database that several machines share."""
     state: str = context.obj["state"]
-    shared = "://" in state
-    if must_exist and not shared and not sqlite_store.exists(Path(state)):
+    if must_exist and not keeping.exists(state):
         hint = "runs are kept in .lastgood of the folder they were started in; or name it with --state"
         raise EngineError(Diagnostic("LG081", f"there are no runs in {state}", hint=hint), Exit.USAGE)
     lease = os.environ.get("LASTGOOD_LEASE")
@@ -208,21 +206,15 @@ def store(context: click.Context, must_exist: bool = False) -> Journal:
         length = seconds(lease) if lease else journal.LEASE
     except ValueError as error:
         raise click.UsageError(f"LASTGOOD_LEASE: {error}") from None
-    found = Journal(
-        _shared(state, Path(".lastgood")) if shared else Path(state), lease=length, person=opening.requester(None)
-    )
+    opened = keeping.opened(state, context.obj["files"], length)
+    found = Journal(opened, lease=length, person=opening.requester(None))
     context.call_on_close(found.close)
     return found
 
 
-def _shared(url: str, files: Path) -> Store:
-    raise click.UsageError(f"--state {url.partition(':')[0]}: only a folder can be named so far; {files} is one")
-
-
 def past(context: click.Context) -> Journal | None:
     """The journal as far as there is one: for those who only look."""
-    state: str = context.obj["state"]
-    return store(context) if "://" in state or sqlite_store.exists(Path(state)) else None
+    return store(context) if keeping.exists(context.obj["state"]) else None
 
 
 def known(store: Journal, run: str | None) -> str:

@@ -1,0 +1,62 @@
+"""Where runs are kept: opens the store that `--state` names, a folder of this machine or a database that several share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import click
+
+from engine.diagnostics import Diagnostic, EngineError, Exit
+from engine.store import Store
+
+_SCHEMES = ("postgresql", "postgres")
+
+
+def shared(state: str) -> bool:
+    """Whether it names a database, and no folder."""
+    return "://" in state
+
+
+def exists(state: str) -> bool:
+    """Whether there may be runs. A database is asked when it is opened."""
+    from engine import sqlite_store
+
+    return shared(state) or sqlite_store.exists(Path(state))
+
+
+def opened(state: str, files: Path, lease: float) -> Store:
+    """The store at that place. `files`: where this machine keeps what is no entry. Raises EngineError, or UsageError.
+
+    A database that is lost is waited for no longer than what is left of a lease that is renewed in time: a run that could
+    not write any more anyway shall say so.
+    """
+    if not shared(state):
+        from engine import sqlite_store
+
+        return sqlite_store.SqliteStore(Path(state))
+    if state.partition(":")[0] not in _SCHEMES:
+        raise click.UsageError(f"--state {state.partition(':')[0]}: a folder, or an address postgresql://USER@HOST/DATABASE")
+    try:
+        from engine import postgres_store
+    except ImportError:
+        said, hint = "a record on PostgreSQL needs the package psycopg", "pip install 'lastgood[pg]'"
+        raise EngineError(Diagnostic("LG070", said, hint=hint), Exit.FAILED) from None
+    return postgres_store.PostgresStore(state, files, patience=lease * 2 / 3)
+
+
+def no_password(context: click.Context, _option: click.Parameter, state: str) -> str:
+    """For the option: what stands on the command line can be read by everybody on the machine."""
+    if context.get_parameter_source("state") != click.core.ParameterSource.COMMANDLINE or not shared(state):
+        return state
+    try:
+        parts = urlsplit(state)
+        found = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        found = True
+    if found:
+        raise click.UsageError(
+            "--state holds a password, and everybody on this machine can read the arguments of a process. "
+            "Put it into ~/.pgpass or PGPASSWORD, or the whole address into LASTGOOD_STATE"
+        )
+    return state
