@@ -33,7 +33,7 @@ LEASE = 15.0
 _FIELDS = "run, seq, at, kind, host, step, body, hash"
 _SELECT = f"SELECT {_FIELDS} FROM entries WHERE run = ?"  # noqa: S608
 #: The run with the highest number: it has four digits at least, and may have five.
-_NEWEST = "SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run) DESC, run DESC LIMIT 1"
+_NEWEST = "SELECT run FROM entries WHERE seq = 1 AND kind = 'run.started' ORDER BY LENGTH(run) DESC, run DESC LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,8 @@ class Journal:
 
     def runs(self) -> list[tuple[Entry, Entry]]:
         """Every run's first and last entry, oldest run first."""
-        names = [row[0] for row in self._look("SELECT run FROM entries WHERE seq = 1 ORDER BY LENGTH(run), run")]
+        began = "SELECT run FROM entries WHERE seq = 1 AND kind = 'run.started' ORDER BY LENGTH(run), run"
+        names = [row[0] for row in self._look(began)]
         found = []
         for name in names:
             both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"

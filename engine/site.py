@@ -17,6 +17,7 @@ from engine import calling, canon, check, source, template
 from engine.check import HostRow
 from engine.diagnostics import printable
 from engine.journal import Journal, ending
+from engine.ledger import Ledger
 from engine.plan import Plan
 from engine.playbook import Step
 from engine.secrets import Secrets
@@ -30,7 +31,8 @@ class Site:
     `unsettled` maps (host, step) to the intent that has no outcome; `tried` to the change that this run has begun and not
     yet seen done (None: it was not recorded); `approved` to the preview that keys were given for; `excluded` lists, for each
     host, versions that failed in this run; `placed` the version that an earlier run of this playbook went back to, and that
-    run; `alarmed` the hosts whose trigger holds; `deadline` when the run ends (UTC, seconds since 1970).
+    run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of versions; `deadline` when the run ends (UTC, seconds
+    since 1970).
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Site:
     excluded: dict[str, dict[str, str]] = field(default_factory=dict)
     placed: dict[str, tuple[str, str]] = field(default_factory=dict)
     alarmed: set[str] = field(default_factory=set)
+    ledger: Ledger = field(default_factory=lambda: Ledger({}))
     started: float = 0.0
     deadline: float = math.inf
     trigger: Json = None
@@ -179,7 +182,7 @@ class Site:
 
     def _remembered(self, host: str, candidate: dict[str, Json]) -> dict[str, Json]:
         """A registry's candidate with what only the engine knows: it failed in this run, an earlier run went back to it."""
-        said: dict[str, Json] = {}
+        said = self.ledger.about(host, candidate["version"], candidate.get("digest"))
         if why := self.excluded.get(host, {}).get(candidate["version"]):
             said["excluded"] = why
         version, run = self.placed.get(host, ("", ""))

@@ -22,6 +22,7 @@ OURS = (
     "benchmark.latency",
     "command",
     "directory.current",
+    "directory.mark",
     "file",
     "golden.predictions",
     "http.capture",

@@ -44,6 +44,11 @@ SCHEMA: dict[str, Json] = {
             "format": "duration",
             "description": "How long ago a version may have been made at most, like 90d.",
         },
+        "proven": {
+            "type": "string",
+            "format": "duration",
+            "description": "Only a version that a run put in place and verified so recently, like 90d (`engine ledger`).",
+        },
         "to": {
             "type": ["string", "null"],
             "format": "version",
@@ -93,12 +98,21 @@ class _Rules:
             yield f"is under the floor {self.params['floor']}"
         if "max_age" in self.params and self.ctx.now() - made.timestamp() > seconds(self.params["max_age"]):
             yield f"is {(self.ctx.now() - made.timestamp()) / 86400:.1f} d old, more than {self.params['max_age']}"
+        if "proven" in self.params:
+            yield from self._unproven(candidate.get("proven"))
         if where := self.params.get("where"):
             try:
                 if not self.ctx.test(where, {"candidate": candidate}):
                     yield f"does not fulfil: {where}"
             except ModuleError as error:
                 yield f"cannot be held against `{where}`: {error.message}"
+
+    def _unproven(self, when: float | None) -> Iterator[str]:
+        wanted = self.params["proven"]
+        if when is None:
+            yield "has never been put in place and verified by a run"
+        elif self.ctx.now() - when > seconds(wanted):
+            yield f"was last put in place and verified {(self.ctx.now() - when) / 86400:.1f} d ago, more than {wanted}"
 
 
 def judged(params: Params, ctx: Context) -> list[dict[str, Json]]:
@@ -131,6 +145,7 @@ def read(params: Params, ctx: Context) -> State | None:
         "_created": chosen["created"],
         "_tags": chosen["tags"],
         "_now": now,
+        "_now_digest": serving["digest"] if serving else None,
         "_why": _why(params, chosen, shown, now),
         "_candidates": shown,
     }

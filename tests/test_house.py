@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("leases", "postgres_store", "secrets", "source", "sqlite_store", "template"),
     ),
     ("the record", ("journal",)),
-    ("entries that have a meaning", ("story",)),
+    ("entries that have a meaning", ("ledger", "story")),
     ("what people wrote, where a run stands", ("environment", "playbook", "roster", "standing", "underway")),
     ("the graph, the hosts, the people", ("inventory", "layout", "look", "picture", "reader", "statement")),
     ("what is wrong with it, what is shown of it", ("account", "authority", "check", "live", "screen")),

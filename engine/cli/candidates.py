@@ -71,12 +71,12 @@ def command(
 
 def _remember(site: Site, past: Journal | None) -> None:
     """What earlier runs have put in place stays good until the alarm comes back: a run looks at that, and so does this."""
-    from engine import preview
+    from engine import ledger, preview
     from engine import site as sites
 
     if past is None:
         return
-    site.placed = sites.placed(past, site.plan.playbook.name)
+    site.placed, site.ledger = sites.placed(past, site.plan.playbook.name), ledger.of(past)
     for row in site.plan.hosts:
         if row.name in site.placed:
             preview.on_host(site, row, ("trigger",), {})

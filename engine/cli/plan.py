@@ -40,7 +40,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     engine plan playbooks/fraud.yml -i inventories/production
     engine plan playbooks/fraud.yml -i inventories/production --out rb.plan && engine run rb.plan
     """
-    from engine import look, preview, screen
+    from engine import ledger, look, preview, screen
     from engine import site as sites
     from engine.cli import opening, running
     from engine.journal import Journal
@@ -54,7 +54,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         store = Journal(Path(scratch))
         site = running.site(ready, store, "PLAN", playbook.parent, who)
         if past := running.past(context):
-            site.placed = sites.placed(past, ready.plan.playbook.name)
+            site.placed, site.ledger = sites.placed(past, ready.plan.playbook.name), ledger.of(past)
         found = preview.made(site, said["forks"])
         store.close()
     plan = replace(ready.plan, preview=found)

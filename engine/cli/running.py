@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from engine import __version__, journal, live, report, screen, story
+from engine import __version__, journal, ledger, live, report, screen, story
 from engine import look as looks
 from engine import site as sites
 from engine.cli import giving, keeping, opening
@@ -34,6 +34,7 @@ def site(opened: Any, store: Journal, run: str, base: Path, requester: str, chec
     return Site(
         plan=opened.plan,
         placed=sites.placed(store, opened.plan.playbook.name, run) if chooses else {},
+        ledger=ledger.of(store) if chooses else ledger.Ledger({}),
         catalog=opened.catalog,
         journal=store,
         run=run,
@@ -99,10 +100,13 @@ def finished(store: Journal, run: str, code: Exit, as_json: bool = False) -> Exi
     """Writes the report and prints the recap. Returns the exit code: whatever is wrong with those, it is the run's."""
     told, path = story.tell(store.entries(run)), None
     try:
+        ledger.gather(store)  # else whoever looks next does it
         path = written(store, told) if told.ended is not None else None
     except Exception as error:  # noqa: BLE001 (the run has ended, and must not seem to have ended otherwise)
         why = f"{type(error).__name__}: {error}"
-        click.echo(f"the report could not be written ({why}). The record is whole: engine report {run}", err=True)
+        click.echo(
+            f"the ledger or the report could not be written ({why}). The record is whole: engine report {run}", err=True
+        )
     recap = {"kind": "recap", "run": run, "exit": int(code), "outcome": told.outcome, "report": str(path) if path else None}
     try:
         look = looks.style(sys.stderr)

@@ -3,6 +3,7 @@
     models/fraud/current -> versions/1.3.2
     models/fraud/versions/1.3.2/manifest.json     what the version consists of, and where it comes from
     models/fraud/versions/1.3.2/model.json        one of its files
+    models/fraud/marks/1.3.2.json                 what was said of it later: name -> text
 
 manifest.json holds `version`, `created` (ISO 8601, UTC), `by`, `files` (name -> sha256 in hex, size in bytes), `lineage`,
 `tags` and `metrics`. Nothing here loads a model: files are bytes with a digest.
@@ -170,6 +171,34 @@ def point(registry: Path, version: str | None) -> None:
             except BaseException:
                 aside.unlink(missing_ok=True)
                 raise
+        _disk.sync(registry)
+
+
+def marks(registry: Path, version: str) -> dict[str, str]:
+    """What was said of the version after it was published. Raises ModuleError when that cannot be read."""
+    path = registry / "marks" / f"{checked(version)}.json"
+    try:
+        with path.open("rb") as source:
+            found = json.loads(source.read(_MANIFEST_LIMIT))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ModuleError(f"the marks of {version} cannot be read: {error.strerror}", f"look at {path}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ModuleError(f"the marks of {version} are damaged: no JSON of texts", f"look at {path}")
+    return found
+
+
+def mark(registry: Path, version: str, key: str, value: str | None) -> None:
+    """Says this of the version, or (None) no more, in one durable step. Raises ModuleError."""
+    found = {name: text for name, text in marks(registry, version).items() if name != key}
+    found |= {} if value is None else {key: value}
+    path = registry / "marks" / f"{checked(version)}.json"
+    with _disk.told(f"the marks of {version} cannot be written"):
+        path.parent.mkdir(exist_ok=True)
+        _disk.write(path, json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n", 0o644)
         _disk.sync(registry)
 
 

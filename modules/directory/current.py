@@ -95,5 +95,6 @@ def _candidate(registry: Path, name: str, ctx: Context) -> dict[str, Json]:
         when = datetime.fromtimestamp((registry / "versions" / name).stat().st_mtime, UTC).isoformat()
         empty: dict[str, Json] = {"created": when, "by": "", "tags": {}, "metrics": {}, "lineage": {}, "digest": None}
         return {"version": name, **empty, "artifact": "missing", "why": error.message}
-    kept = {key: about[key] for key in ("version", "created", "by", "tags", "metrics", "lineage")}
-    return {**kept, "digest": _client.digest(about), "artifact": artifact or "present", "why": why}
+    kept = {key: about[key] for key in ("version", "created", "by", "metrics", "lineage")}
+    tags = {**about["tags"], **_client.marks(registry, name)}
+    return {**kept, "tags": tags, "digest": _client.digest(about), "artifact": artifact or "present", "why": why}
