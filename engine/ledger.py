@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engine.journal import Entry, Journal, ending
+from engine.diagnostics import printable
+from engine.journal import Entry, Journal, JournalError, ending
 from modules.contract import Json
 
 #: The chain that the ledger's entries form, beside those of the runs.
 CHAIN = "LEDGER"
+#: Every kind of entry of the chain. What a newer engine wrote there may forbid a version, so it is not passed over.
+KINDS = frozenset({"ledger.served", "ledger.observed", "ledger.marked"})
 _WELL = frozenset({"succeeded", "recovered"})
 
 
@@ -102,6 +105,9 @@ def _same(row: Served, host: str, version: str, digest: str | None) -> bool:
 def of(journal: Journal) -> Ledger:
     """The ledger as of now, runs that ended since it was last written included. Writes nothing. Raises JournalError."""
     entries = journal.verified(CHAIN)
+    if strange := next((entry.kind for entry in entries if entry.kind not in KINDS), ""):
+        said = f"the ledger holds a `{printable(strange, 60)}`: this engine does not know what that means"
+        raise JournalError("LG066", said, "go on with the engine that wrote it, or a newer one")
     return _folded([*((entry.kind, entry.host, entry.body) for entry in entries), *_ungathered(journal, entries)])
 
 

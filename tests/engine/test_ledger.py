@@ -212,6 +212,15 @@ def test_the_ribbon(stage: Stage) -> None:
     assert 2 == stage.engine("ledger", "-h", "nobody").exit
 
 
+def test_what_a_newer_engine_wrote_is_not_passed_over(stage: Stage) -> None:
+    """An entry of a kind that is not known here may forbid a version: nothing is chosen without it."""
+    assert 0 == stage.run().exit
+    with stage.store() as store:
+        store.append(ledger.CHAIN, "ledger.tomorrow", {}, "a")
+    said = stage.run()
+    assert (1, True, 1) == (said.exit, "LG066" in said.text, len(stage.effects()))
+
+
 def test_the_chain_of_the_ledger_is_no_run(stage: Stage) -> None:
     """It is not listed, not the newest, and takes no run's number."""
     assert 0 == stage.run().exit
