@@ -31,8 +31,8 @@ class Site:
     `unsettled` maps (host, step) to the intent that has no outcome; `tried` to the change that this run has begun and not
     yet seen done (None: it was not recorded); `approved` to the preview that keys were given for; `excluded` lists, for each
     host, versions that failed in this run; `placed` the version that an earlier run of this playbook went back to, and that
-    run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of versions; `deadline` when the run ends (UTC, seconds
-    since 1970).
+    run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of versions; `deadline` when the run
+    ends (UTC, seconds since 1970).
     """
 
     plan: Plan
