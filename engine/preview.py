@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from engine import abreast, step, template
+from engine import abreast, effect, template
 from engine.check import HostRow
 from engine.playbook import Step
 from engine.site import Site
@@ -97,11 +97,11 @@ class _Look:
             if change and before is not None:
                 self.readings.append((one.module, before))
             found["grade"] = "estimate" if hazy or twin else "exact"
-            found["change"] = step.approvable(self.site, one, change)
-            found["wanted"] = None if hazy else step.fingerprint(self.site, wanted)
+            found["change"] = effect.approvable(self.site, one, change)
+            found["wanted"] = None if hazy else effect.fingerprint(self.site, wanted)
             after = {**(before or {}), **(change.after or {})}
         if one.register:
-            self.registers[one.register] = step.register(after, bool(change), "foreseen")
+            self.registers[one.register] = effect.register(after, bool(change), "foreseen")
             if change and entry.has("apply"):
                 self.foreseen.add(one.register)
 
@@ -149,7 +149,7 @@ def _overview(site: Site, rows: list[Row]) -> Row:
 
 def moved_since(
     site: Site, row: HostRow, registers: dict[str, Json], without: Collection[str]
-) -> tuple[str, step.Settled, bool] | None:
+) -> tuple[str, effect.Settled, bool] | None:
     """Before a host's first change: the first step that would not do what was approved, how that is to be recorded, and
     whether it has moved (False: it cannot be read any more, so nobody knows).
 
@@ -164,14 +164,18 @@ def moved_since(
         if found["change"] != approved["change"]:
             moved = "outcome" not in found
             told = found_moved(approved["change"], found["change"], site.now())
-            return found["step"], told if moved else step.Settled(found["outcome"], found["why"], started=site.now()), moved
+            return (
+                found["step"],
+                told if moved else effect.Settled(found["outcome"], found["why"], started=site.now()),
+                moved,
+            )
     return None
 
 
-def found_moved(approved: Json, found: Json, now: float) -> step.Settled:
+def found_moved(approved: Json, found: Json, now: float) -> effect.Settled:
     """How a step is recorded that is not done, because it would now do something else than what was approved."""
     why = f"moved since the keys were given: approved {words(approved)}, now {words(found)}"
-    return step.Settled("failed", why, "engine plan shows how it is now; a new plan needs new keys", started=now)
+    return effect.Settled("failed", why, "engine plan shows how it is now; a new plan needs new keys", started=now)
 
 
 def moved(before: list[Row], now: list[Row]) -> list[str]:
@@ -188,7 +192,7 @@ def moved(before: list[Row], now: list[Row]) -> list[str]:
 def words(change: Json) -> str:
     """A preview's change in words."""
     return (
-        ", ".join(f"{key} {step.short(before)} -> {step.short(after)}" for key, before, after in change or ())
+        ", ".join(f"{key} {effect.short(before)} -> {effect.short(after)}" for key, before, after in change or ())
         or "nothing to change"
     )
 

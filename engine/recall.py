@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from engine import step
+from engine import effect, step
 from engine.diagnostics import Diagnostic, printable
+from engine.effect import Settled
 from engine.journal import Entry
 from engine.plan import Plan
 from engine.site import Site
-from engine.step import Settled
 from modules.contract import Json
 
 #: host, step
@@ -98,7 +98,7 @@ def decide(site: Site, place: Place, intent: Mapping[str, Json], answer: str, be
     if answer == "done":
         registered = {"changed": True, "outcome": "waived"}
         why = f"{who} has looked and says that it was done: {because}"
-        waived = Settled("waived", why, change=step.intended(intent), registered=registered, started=site.now())
+        waived = Settled("waived", why, change=effect.intended(intent), registered=registered, started=site.now())
         step.record(site, one, host, name, waived, None if "[" in name else one.register)
     else:
         text = site.secrets.scrub(f"{name} was not done: {because}")
@@ -164,7 +164,7 @@ class _Fold:
         if outcome == "uncertain":
             return
         self.cut.pop(place, None)
-        if outcome in step.GOOD:
+        if outcome in effect.GOOD:
             self.tried.pop(place, None)
         elif place in self.intents:
             self.tried[place] = self.intents[place]

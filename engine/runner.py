@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import abreast, authority, ending, outbox, preview, question, recall, remedy, step, undo
+from engine import abreast, authority, effect, ending, outbox, preview, question, recall, remedy, step, undo
 from engine.diagnostics import Exit
+from engine.effect import Drifted, Settled
 from engine.journal import Entry
 from engine.layout import Node
 from engine.playbook import Step
 from engine.site import Site
-from engine.step import Drifted, Settled
 from engine.walk import Walk, Ways
 from modules.contract import Json, Stopped
 
@@ -460,7 +460,7 @@ class Run:
         self.items, site = found.items, self.site
         self.cut = found.begun
         site.unsettled, site.touched = found.cut, found.touched
-        site.tried = {place: step.intended(intent) for place, intent in found.tried.items()}
+        site.tried = {place: effect.intended(intent) for place, intent in found.tried.items()}
         for host, version in found.failed:
             self._exclude(self.walks[host], version)
         for (host, name), settled in found.kept.items():

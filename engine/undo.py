@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from engine import step, template
+from engine import effect, step, template
 from engine.calling import StillOut
 from engine.check import HostRow
 from engine.journal import Entry
@@ -70,7 +70,7 @@ def pending(entries: Iterable[Entry]) -> list[Left]:
     for entry in entries:
         if entry.kind == "step.intent" and not entry.step.startswith("forensics/"):
             blind |= {entry.step} if entry.body.get("crash") == "D" else set()
-            change, earlier = step.intended(entry.body), found.get(entry.step)
+            change, earlier = effect.intended(entry.body), found.get(entry.step)
             if earlier is not None:
                 joined = _joined(earlier.change, change)
                 found[entry.step] = replace(earlier, change=joined, last=entry.seq, open=True)
@@ -141,7 +141,7 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
 
 def _patient(ctx: Context) -> Context:
     """With time for the second reading, where the undo has used its own up."""
-    return replace(ctx, deadline=max(ctx.deadline, time.monotonic() + step.GRACE))
+    return replace(ctx, deadline=max(ctx.deadline, time.monotonic() + effect.GRACE))
 
 
 def _foreign(now: State | None, change: Change) -> str:
@@ -152,7 +152,7 @@ def _foreign(now: State | None, change: Change) -> str:
     if now is None or change.after is None:
         return "it is gone" if now is None else "it is there again"
     strange = [key for key in after if seen.get(key) not in (before.get(key), after[key])]
-    says = (f"{key} is {step.short(seen.get(key))}, not {step.short(after[key])} as this run left it" for key in strange)
+    says = (f"{key} is {effect.short(seen.get(key))}, not {effect.short(after[key])} as this run left it" for key in strange)
     return ", ".join(says)
 
 

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("what is wrong with it, what is shown of it", ("account", "authority", "check", "live", "screen")),
     ("the plan", ("page", "plan", "policy", "reference", "walk")),
     ("what the steps of a run share", ("drawing", "ending", "report", "rules", "site")),
+    ("one try of a step", ("effect",)),
     ("one step", ("outbox", "question", "review", "step")),
     ("many steps, back and forth", ("playground", "preview", "recall", "undo")),
     ("what a failure asks for", ("playground_server", "remedy")),

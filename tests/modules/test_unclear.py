@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from unclear import FAULTS, Trial, acting, trial
 
-from engine import step
+from engine import effect
 from modules.contract import ModuleError
 
 
@@ -78,8 +78,8 @@ def trusts_the_reply(_: Callable[..., Any]) -> Callable[..., Any]:
         try:
             entry.module.apply(params, change, ctx)
         except ModuleError as error:
-            return step.Settled(error.outcome, error.message, change=change)
-        return step.Settled("changed", reading=before, change=change)
+            return effect.Settled(error.outcome, error.message, change=change)
+        return effect.Settled("changed", reading=before, change=change)
 
     return apply
 
@@ -97,7 +97,7 @@ def takes_silence_for_a_no(real: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("bug", [sends_again, trusts_the_reply, takes_silence_for_a_no])
 def test_the_matrix_finds_a_planted_bug(bug: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that guesses is found out by one of two modules, one that can be read back and one that cannot."""
-    monkeypatch.setattr(step, "_apply", bug(step._apply))
+    monkeypatch.setattr(effect, "_apply", bug(effect._apply))
     found = []
     for number, (module, world) in enumerate((("command", "world_once"), ("http.resource", "world"))):
         try:
