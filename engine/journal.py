@@ -384,10 +384,12 @@ class Journal:
         return False
 
     def live(self, run: str) -> None:
-        """For the moment before an effect. Raises JournalError (exit 8) unless the lease on a run of ours surely holds.
-
-        Nothing is asked of the store, unless the last heartbeat is late.
+        """For the moment before an effect. Raises JournalError when a commit has failed meanwhile, another
+        host's too, and (exit 8) unless the lease on a run of ours surely holds. The store is asked only where the last
+        heartbeat is late.
         """
+        if self._broken is not None:
+            raise self._failed()
         held = self._held.get(run)
         if held and (run in self._lost or (leases.moment() > held.renewed + self._lease * 2 / 3 and not self._renewed(run))):
             raise self._gone(run)

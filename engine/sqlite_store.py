@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -19,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine import database_file
 from engine.diagnostics import Exit
 from engine.store import FORMAT, LEASES, TABLES, Broken, JournalError, Result, Rows
 
@@ -53,23 +55,26 @@ class SqliteStore:
             raise JournalError("LG070", said, "check the disk and the permissions") from None
 
     def _open(self, connect: Callable[[Path], Any]) -> Any:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(self.folder)
+        database_file.local(self.folder)
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = connect(self.path)
         try:
-            self._prepare(db)
+            version = db.execute("SELECT sqlite_version()").fetchone()[0]  # this does not touch the file yet
+            self._prepare(db, database_file.looked_at(self.path, version))
         except BaseException:
             db.close()  # and with it the transaction: else nobody else could open the store while this process lives
             raise
         return db
 
-    def _prepare(self, db: Any) -> None:
-        mode = db.execute("PRAGMA journal_mode").fetchone()[0]
-        if mode != "delete":
-            said = f"the journal is in the mode {mode!r}, which is not one of those proven safe"
-            raise JournalError("LG070", said, "move it away, or restore a copy")
-        db.execute("PRAGMA synchronous=EXTRA")
+    def _prepare(self, db: Any, mode: str) -> None:
+        """Makes commits as safe as the mode asks for, and the tables of a new store. Raises JournalError."""
+        found = db.execute("PRAGMA journal_mode").fetchone()[0]
+        if found != mode:
+            said = f"{self.path} changed from the mode {mode} to {found} while it was being opened"
+            raise JournalError("LG074", said, "find out who else uses it, then try again")
+        db.execute(f"PRAGMA synchronous={database_file.MODES[mode]}")
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, 1, FORMAT):
@@ -81,6 +86,7 @@ class SqliteStore:
             for statement in (*(TABLES if version == 0 else ("DROP TABLE locks",)), *LEASES):
                 db.execute(statement + (_NO_ROWID if statement.startswith("CREATE TABLE") else ""))
             db.execute(f"PRAGMA user_version={FORMAT}")
+            db.execute(f"PRAGMA application_id={secrets.randbits(31)}")  # tells its journals from another store's
         db.execute("COMMIT")
 
     def _still_used(self) -> None:
@@ -140,6 +146,18 @@ class _Rows:
 
     def many(self, sql: str, values: Iterable[tuple[object, ...]]) -> None:
         self.db.executemany(sql, values)
+
+
+def _make(folder: Path) -> None:
+    """Makes the folder, and has its name on the disk: SQLite syncs the folder that it writes in, and none above it."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in missing:
+        above = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
 
 
 def _boot() -> str:

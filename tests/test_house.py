@@ -34,10 +34,8 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one thing each, that needs no other",
         ("calling", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
     ),
-    (
-        "texts that have a meaning, the databases",
-        ("leases", "postgres_store", "secrets", "source", "sqlite_store", "template"),
-    ),
+    ("texts that have a meaning, what the record needs", ("database_file", "leases", "secrets", "source", "template")),
+    ("the databases", ("postgres_store", "sqlite_store")),
     ("the record", ("journal",)),
     ("entries that have a meaning", ("ledger", "story")),
     ("what people wrote, where a run stands", ("environment", "playbook", "roster", "standing", "underway")),

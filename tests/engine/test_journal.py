@@ -404,24 +404,6 @@ def test_a_failed_store_holds_nobody_up(tmp_path: Path, when: str) -> None:
     store.close()
 
 
-STORES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no database": (lambda path: path.write_bytes(b"no database at all" * 100), "LG070"),
-    "random bytes": (lambda path: path.write_bytes(random.Random(1).randbytes(8192)), "LG070"),
-    "another mode": (lambda path: raw(path.parent).execute("PRAGMA journal_mode=WAL").close(), "LG070"),
-    "a newer format": (lambda path: raw(path.parent).execute("PRAGMA user_version=7").close(), "LG071"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir())[1], "LG070"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", STORES)
-def test_a_store_that_cannot_be_trusted_is_refused(tmp_path: Path, what: str) -> None:
-    """What is no database, is in a mode that may lose commits, or was written by a newer engine is refused by name."""
-    filled(tmp_path)
-    change, code = STORES[what]
-    change(tmp_path / "journal.db")
-    refused(lambda: Journal(tmp_path), code)
-
-
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """Where the store cannot be put, the reason is told."""
     (tmp_path / "file").write_text("")

@@ -141,7 +141,7 @@ class Connection:
     """An apsw connection as the store knows connections: sqlite3's words, sqlite3's errors."""
 
     def __init__(self, path: Path, vfs: str | None = None, pragmas: Sequence[str] = ()) -> None:
-        self._db = self._said(lambda: apsw.Connection(os.fspath(path), vfs=vfs))
+        self._db: Any = self._said(lambda: apsw.Connection(os.fspath(path), vfs=vfs))
         self._db.set_busy_timeout(20_000)
         for pragma in pragmas:
             self.execute(f"PRAGMA {pragma}")
@@ -158,11 +158,8 @@ class Connection:
         """Lets go of the file."""
         self._said(self._db.close)
 
-    @staticmethod
-    def _said(work: Callable[[], Any]) -> Any:
+    def _said(self, work: Callable[[], Any]) -> Any:
         try:
             return work()
-        except OSError as error:  # what `Disk.before` raised, where apsw hands it on as it is
-            raise sqlite3.OperationalError(str(error)) from None
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise sqlite3.OperationalError(f"{error}") from None
