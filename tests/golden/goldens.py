@@ -55,6 +55,7 @@ def restored(scene: Path, into: Path) -> Path:
         shutil.copytree(scene / "files", state / "runs")
     with contextlib.closing(sqlite3.connect(state / "journal.db")) as db:
         db.executescript((scene / "journal.sql").read_text("utf-8"))
+    (state / "journal.db").chmod(0o600)
     return into
 
 
