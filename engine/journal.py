@@ -292,6 +292,9 @@ class Journal:
         for name in names:
             both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
             ends = [_entry(row) for row in self._look(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)]
+            if not ends:  # the index names what the table has not
+                said = f"the journal of {name} is damaged: its entries cannot be found"
+                raise JournalError("LG073", said, "restore a copy of the store; this run cannot be continued")
             found.append((ends[0], ends[-1]))
         return found
 
