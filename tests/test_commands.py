@@ -523,7 +523,7 @@ def test_the_record_cannot_be_read(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
     """A store that is no store is refused in words, before anything is contacted."""
     stage = play(tmp_path)
-    stage.state.mkdir()
+    stage.state.mkdir(0o700)
     (stage.state / "journal.db").write_bytes(b"this is no database, and has never been one" * 50)
     (stage.state / "journal.db").chmod(0o600)
     said = stage.run()

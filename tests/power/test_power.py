@@ -107,6 +107,6 @@ def test_what_would_lose_entries_is_seen_to(memory: Path, monkeypatch: pytest.Mo
     (course,) = courses(memory, mode, 1, connect=connect, deaf=deaf)
     folder = memory / "image"
     folder.mkdir(mode=0o700)
-    seen, _ = tried(Judge(folder, course, OPENED[mode]), 500, 1)
+    seen, _ = tried(Judge(folder, course, OPENED[mode]), 200, 1)
     print(f"{what}: {seen['images']} images, {seen['lost']} lost, {seen['corrupt']} corrupt (expected: some)")
     assert seen["lost"] + seen["corrupt"] > 0
