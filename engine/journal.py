@@ -293,8 +293,7 @@ class Journal:
             both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
             ends = [_entry(row) for row in self._look(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)]
             if not ends:  # the index names what the table has not
-                said = f"the journal of {name} is damaged: its entries cannot be found"
-                raise JournalError("LG073", said, "restore a copy of the store; this run cannot be continued")
+                raise JournalError("LG073", f"the journal of {name} is damaged", "restore a copy of the store")
             found.append((ends[0], ends[-1]))
         return found
 
@@ -388,9 +387,7 @@ class Journal:
 
     def live(self, run: str) -> None:
         """For the moment before an effect. Raises JournalError when a commit has failed meanwhile, another
-        host's too, and (exit 8) unless the lease on a run of ours surely holds. The store is asked only where the last
-        heartbeat is late.
-        """
+        host's too, and (exit 8) unless our lease surely holds. The store is asked only when the last heartbeat is late."""
         if self._broken is not None:
             raise self._failed()
         held = self._held.get(run)
