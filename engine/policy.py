@@ -1,34 +1,81 @@
 """What holds where a run changes something: whose environment it is, who may say yes there, when nothing may change.
 
-In: what the run keeps of its roster. Out: a `Policy` as it is now, and its digest, which every key is bound to.
+In: the folder of the inventory, what the run keeps of its roster, and what lies outside the repository. Out: a `Policy` as
+it is now, and its digest, which every key is bound to. It is read again whenever it matters: before a question, while it is
+open, and before what cannot be taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from engine import authority, canon, roster, source
+from engine import authority, canon, freeze, roster, source, trust
+from engine.check import HostRow
+from engine.diagnostics import Diagnostic, EngineError
+from engine.freeze import Window
 from engine.roster import Roster
+from engine.trust import Trust
 
 Json = Any
 
 
+NOBODY = Roster((), "", "")
+
+
 @dataclass(frozen=True)
 class Policy:
-    """Who may say yes in an `environment`."""
+    """Who may say yes in an `environment` (a roster of nobody, where nobody is asked), and when nothing may change there."""
 
-    roster: Roster
+    roster: Roster = NOBODY
     environment: str = ""
+    windows: tuple[Window, ...] = ()
+    frozen: str = ""
 
     def digest(self, rule: authority.Rule) -> str:
-        """The fingerprint of everything that decides who has to agree, and when."""
+        """The fingerprint of everything that decides who has to agree, and when nothing may change."""
         glass = rule.glass and [rule.glass.role, rule.glass.ratify]
-        return canon.digest({"mode": rule.mode, "roles": list(rule.roles), "expires": rule.expires, "break_glass": glass})
+        said = {"mode": rule.mode, "roles": list(rule.roles), "break_glass": glass, "freeze": self.frozen}
+        return canon.digest(said)
+
+    def open_now(self, rows: Sequence[HostRow], now: float) -> tuple[Window, ...]:
+        """The freeze windows that are open at `now` for any of these hosts."""
+        return freeze.open_now(self.windows, [(row.name, row.groups) for row in rows], now)
 
 
-def stored(kept: Mapping[str, Json]) -> Policy:
-    """The policy by what a plan keeps: the roster's text. Raises EngineError (LG110)."""
+def read(folders: Sequence[Path], kept: Mapping[str, Json] | None, outside: Trust, now: float) -> Policy:
+    """The policy of the environment in `folders` as it is now. Raises EngineError for what is wrong or not there any more.
+
+    `kept`: what the plan keeps of the roster; None where it asks nobody.
+    """
+    people, environment = NOBODY, str((kept or {}).get("environment", "")) or (folders[0].name if folders else "")
+    if kept is not None:
+        path = _beside(folders, "roster")
+        if path is None:
+            where = ", ".join(map(str, folders)) or "the inventory"
+            summary = f"the roster is not in {where} any more: who may still say yes, nobody can tell"
+            raise EngineError(Diagnostic("LG204", summary, hint="put roster.yml back"))
+        people = trust.current(source.load(path, str(path)), environment, outside, now)
+    windows: tuple[Window, ...] = ()
+    frozen = ""
+    if path := _beside(folders, "freeze"):
+        document = source.load(path, str(path))
+        if mistakes := freeze.mistakes(document):
+            raise EngineError(mistakes)
+        windows, frozen = freeze.windows(document), canon.digest(document.data)
+    return Policy(people, environment, windows, frozen)
+
+
+def _beside(folders: Sequence[Path], name: str) -> Path | None:
+    files = (folder / f"{name}{suffix}" for folder in folders for suffix in (".yml", ".yaml"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def stored(kept: Mapping[str, Json] | None) -> Policy:
+    """The policy by what a plan keeps: the roster's text, unsigned. Raises EngineError (LG110)."""
+    if kept is None:
+        return Policy()
     people = roster.read(source.parse(kept["text"], kept["path"]))
-    return Policy(people, people.environment or str(kept.get("environment", "")))
+    return Policy(people, str(kept.get("environment", "")))
