@@ -163,7 +163,8 @@ class Verdict:
     """Where a question stands. `state`: waiting, approved, rejected or expired; only approved means go.
 
     `slots`: (role or roles, name of who gave that key or None); `not_counted`: (name, why), in the order given; `people`:
-    who decided; `why`: one sentence; `keys`: the digests of the keys that count; `glass`: one person went alone.
+    who decided; `why`: one sentence; `keys`: those that count (person, role, fingerprint, digest, when); `glass`: one person
+    went alone; `overrides`: the freeze windows that all of them name.
     """
 
     state: str
@@ -171,8 +172,9 @@ class Verdict:
     not_counted: tuple[tuple[str, str], ...]
     people: tuple[str, ...]
     why: str
-    keys: tuple[str, ...] = ()
+    keys: tuple[Mapping[str, Json], ...] = ()
     glass: bool = False
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass
@@ -223,8 +225,14 @@ def judge(
         state: tuple[str, tuple[str, ...], str] = ("approved", (who,), why)
     else:
         state = _settled(rule, slots, tuple(said.person.name for said in counted), count.rejected, late)
-    keys_used = tuple(said.digest for said in counted)
-    return Verdict(state[0], slots, tuple(count.not_counted), state[1], state[2], keys_used, glass)
+    used = tuple(
+        {"person": said.person.name, "role": said["role"], "fingerprint": said.fingerprint, "digest": said.digest,
+         "at": said["at"]}
+        for said in counted
+    )  # fmt: skip
+    named = [set(said["freeze_override"]) for said in counted]
+    overrides = tuple(sorted(set.intersection(*named))) if named else ()
+    return Verdict(state[0], slots, tuple(count.not_counted), state[1], state[2], used, glass, overrides)
 
 
 def _count(

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine import environment, roster, source
+from engine import environment, freeze, roster, source
 from engine import pattern as patterns
 from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, printable
 from engine.environment import Environment, Layer, Where
@@ -298,6 +298,8 @@ def _beside(folders: list[Environment], found: list[Diagnostic]) -> tuple[source
                 hint = "run one environment at a time"
                 found.append(Diagnostic("LG110", "two rosters are given", listed.place(), detail, hint))
             people = people or listed
+        if closed := one.document("freeze"):
+            found.extend(freeze.mistakes(closed))
         if named := one.document("destinations"):
             mistakes = roster.destination_mistakes(named)
             found.extend(mistakes)

@@ -7,9 +7,11 @@ waits for the answer, and for how long, is not decided here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from engine import authority, canon, policy
+from engine import authority, canon, freeze, policy, statement
+from engine.check import HostRow
+from engine.freeze import Window
 from engine.journal import Entry
 from engine.policy import Policy
 from engine.site import Site
@@ -45,12 +47,17 @@ def _evidence(site: Site) -> dict[str, Json]:
     return {"done": len(found) - len(bad), "of": wanted * len(site.plan.hosts), "failed": bad[:MOST]}
 
 
-def ask(site: Site, rule: authority.Rule, digest: str, facts: Mapping[str, Json]) -> Entry:
-    """Opens the question for keys in the journal: its last `key.asked` is the one that keys are bound to."""
-    shown = canon.normal(site.secrets.scrub(dict(facts)))
-    nonce, bound = secrets.token_hex(16), binding(site, rule, facts, current(site))
+def ask(site: Site, rule: authority.Rule, digest: str, facts: Mapping[str, Json], again: str = "") -> Entry:
+    """Opens the question for keys in the journal: its last `key.asked` is the one that keys are bound to.
+
+    `again`: why an earlier question of the run does not do any more.
+    """
+    now = current(site)
+    closed = freeze.shown(now.open_now(site.plan.hosts, site.now()))
+    shown = canon.normal(site.secrets.scrub({**facts, **({"freeze": closed} if closed else {})}))
+    nonce, bound = secrets.token_hex(16), binding(site, rule, facts, now)
     body = authority.question(rule, site.run, digest, site.requester, nonce, shown, site.now(), bound)
-    return site.journal.append(site.run, "key.asked", body)
+    return site.journal.append(site.run, "key.asked", {**body, "again": again} if again else body)
 
 
 def binding(site: Site, rule: authority.Rule, facts: Mapping[str, Json], now: Policy) -> Binding:
@@ -63,8 +70,47 @@ def binding(site: Site, rule: authority.Rule, facts: Mapping[str, Json], now: Po
 
 
 def current(site: Site) -> Policy:
-    """Who may say yes, as it is now. Raises EngineError when that cannot be known."""
-    return policy.stored(site.plan.roster)
+    """Who may say yes and when nothing may change, as it is now. Raises EngineError when that cannot be known."""
+    return site.policy() if site.policy else policy.stored(site.plan.roster)
+
+
+def outdated(site: Site, asked: Entry) -> str:
+    """What has changed since the question was asked, so that it has to be asked anew; empty: nothing.
+
+    A question of an earlier version was bound to less, and stays as it is.
+    """
+    if not asked.body.get("format"):
+        return ""
+    now, then = current(site), statement.bound(asked.body)
+    if now.environment != then.environment:
+        return f"the environment is `{now.environment}` now"
+    if (now.roster.version, now.roster.digest) != (then.roster["version"], then.roster["digest"]):
+        return (
+            f"the roster has changed: it is version {now.roster.version} now"
+            if now.roster.version
+            else "the roster has changed"
+        )
+    return "" if now.digest(authority.asked(asked.body)) == then.policy else "the freeze windows have changed"
+
+
+def frozen(site: Site, rows: Sequence[HostRow] | None = None) -> tuple[Window, ...]:
+    """The freeze windows that are open now for these hosts (all of the plan's). Raises EngineError."""
+    return current(site).open_now(site.plan.hosts if rows is None else rows, site.now())
+
+
+def revoked(site: Site, keys: Sequence[Mapping[str, Json]]) -> str:
+    """Which of the keys that were counted would count no more, in words; empty: all still do. Raises EngineError."""
+    people, now = current(site).roster, site.now()
+    for used in keys:
+        person = people.person_by_key(used["fingerprint"])
+        key = person.key(used["fingerprint"]) if person else None
+        if person is None or key is None or person.name != used["person"]:
+            return f"the SSH key with which {used['person']} agreed is not in the roster any more"
+        if used["role"] not in person.roles:
+            return f"{used['person']}, who agreed as {used['role']}, does not have that role any more"
+        if not key.since <= now < key.until:
+            return f"the SSH key with which {used['person']} agreed has lapsed"
+    return ""
 
 
 def given(entries: Iterable[Entry]) -> list[dict[str, Json]]:
@@ -74,5 +120,7 @@ def given(entries: Iterable[Entry]) -> list[dict[str, Json]]:
 
 def judge(site: Site, asked: Entry) -> authority.Verdict:
     """What the keys that are there amount to, every signature checked again."""
-    keys, people = given(site.journal.entries(site.run, asked.seq)), current(site).roster
-    return authority.judge(authority.asked(asked.body), people, asked.body, site.requester, keys, site.now())
+    keys, now = given(site.journal.entries(site.run, asked.seq)), current(site)
+    closed = [one.name for one in now.open_now(site.plan.hosts, site.now())]
+    rule = authority.asked(asked.body)
+    return authority.judge(rule, now.roster, asked.body, site.requester, keys, site.now(), closed)

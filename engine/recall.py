@@ -26,10 +26,10 @@ Place = tuple[str, str]
 #: Every kind of entry that a record may hold: of each it is known here what it means for a run that is taken up.
 KINDS = frozenset(
     {
-        "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "gate.opened", "host.undone", "key.asked",
-        "key.given", "key.refused", "lock.broken", "message.failed", "message.queued", "message.sent", "note", "run.ended",
-        "run.interrupted", "run.resumed", "run.started", "step.intent", "step.outcome", "undo.ended", "undo.intent",
-        "undo.outcome", "undo.started",
+        "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "gate.opened", "glass.broken",
+        "host.undone", "key.asked", "key.given", "key.ratified", "key.refused", "lock.broken", "message.failed",
+        "message.queued", "message.sent", "note", "run.ended", "run.interrupted", "run.resumed", "run.started",
+        "step.intent", "step.outcome", "undo.ended", "undo.intent", "undo.outcome", "undo.started",
     }
 )  # fmt: skip
 
@@ -50,7 +50,7 @@ class Recalled:
     ended: dict[str, Json] = field(default_factory=dict)
     lives: int = 0
     asked: Entry | None = None
-    authorised: bool = False
+    settled: dict[str, Json] = field(default_factory=dict)
     cancel: dict[str, Json] | None = None
     refused: str = ""
     begun: set[Place] = field(default_factory=set)
@@ -141,8 +141,10 @@ class _Fold:
             case "key.asked" if body["digest"] == self.plan.digest:
                 found.asked = entry
             case "authority.settled" if body.get("of") != "undo":
-                found.authorised = found.authorised or body["decision"] in ("automatic", "approved")
-                found.refused = "" if body["decision"] in ("automatic", "approved") else body["decision"]
+                if body["decision"] in ("automatic", "approved"):
+                    found.settled, found.refused = body, ""
+                else:
+                    found.refused = body["decision"]
             case "cancel.asked":
                 found.cancel = body
             case "note" if body.get("decision") == "again":

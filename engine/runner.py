@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import abreast, authority, effect, ending, outbox, preview, question, recall, remedy, step, undo
+from engine import abreast, effect, ending, outbox, preview, recall, remedy, step, undo
 from engine.diagnostics import Exit
 from engine.effect import Drifted, Settled
 from engine.journal import Entry
 from engine.layout import Node
+from engine.leave import GO, Leave
 from engine.playbook import Step
 from engine.site import Site
 from engine.walk import Walk, Ways
@@ -75,8 +76,8 @@ class Run:
         self.cut: set[tuple[str, str]] = set()  # hosts and steps that have begun, and do not hold
         self.broken: BaseException | None = None
         self.stopping = ""  # interrupted, cancelled, deadline, waiting, rejected or expired
-        self.triggered = self.authorised = self.cancelled = self.cancel_undo = False
-        self.asked: Entry | None = None
+        self.triggered = self.cancelled = self.cancel_undo = False
+        self.leave = Leave(site, self.outbox, wishes.poll)
         self.seen = 0
 
     # -- the run as a whole
@@ -92,8 +93,7 @@ class Run:
         sys.setswitchinterval(SWITCH)
         try:
             self.outbox.event("started")
-            if self.asked and not self.authorised:
-                self.outbox.event("waiting")  # the question may have been the last thing before a crash
+            self.leave.remind()
             for number, batch in enumerate(self.plan.batches, 1):
                 self._look()  # what was asked while the last batch came to its end
                 walks = [self.walks[name] for name in batch if not self.walks[name].result]
@@ -142,7 +142,7 @@ class Run:
             parked = any(walk.parked for walk in walks)
             if resting and not self.moving and (not parked or self.stopping):
                 return
-            if resting and parked and self.asked and not self.wishes.wait and not self.authorised:
+            if resting and parked and self.leave.asked and not self.wishes.wait and not self.leave.granted:
                 self.stopping = self.stopping or "waiting"
             elif resting and parked:
                 with self.changed:
@@ -164,12 +164,10 @@ class Run:
                 self.stop("cancelled")
         if self.site.now() >= self.site.deadline:
             self.stop("deadline")
-        if self.authorised or self.stopping:
+        if self.leave.granted or self.stopping:
             return
-        if self.asked:
-            self._judge(self.asked)
-        elif self.triggered:
-            self._ask()
+        if (self.leave.asked or self.triggered) and (decision := self.leave.look()):
+            self._decided(decision)
 
     def stop(self, why: str) -> None:
         """No new step starts; waits inside steps are cut short. `why`: interrupted, cancelled, deadline, rejected or
@@ -182,32 +180,11 @@ class Run:
         with self.changed:
             self.changed.notify_all()
 
-    # -- authority
-
-    def _ask(self) -> None:
-        said = self.plan.playbook.authority
-        if self.site.check or said.mode == "automatic":
-            self._decide(
-                "automatic", "check mode: nothing will be changed" if self.site.check else "the playbook asks nobody", []
-            )
-            return
-        rule = authority.rule_of(said)
-        self.asked = question.ask(self.site, rule, self.plan.digest, question.about(self.site))
-        self.outbox.event("waiting")
-
-    def _judge(self, asked: Entry) -> None:
-        verdict = question.judge(self.site, asked)
-        if verdict.state != "waiting":
-            self._decide(verdict.state, verdict.why, list(verdict.people))
-        elif self.wishes.poll:
-            self.wishes.poll(asked.body)
-
-    def _decide(self, decision: str, why: str, people: list[str]) -> None:
-        self.journal.append(self.id, "authority.settled", {"decision": decision, "why": why, "people": people})
-        if decision not in ("automatic", "approved"):
+    def _decided(self, decision: str) -> None:
+        """The question is answered: hosts that wait at the gate go on, or nobody does."""
+        if decision not in GO:
             self.stop(decision)
             return
-        self.authorised = True
         for walk in self.walks.values():
             with walk.lock:
                 parked, walk.parked = walk.parked, []
@@ -305,7 +282,7 @@ class Run:
         if node.section != "execution":
             return "ok"
         with walk.lock:
-            if not self.authorised:
+            if not self.leave.granted:
                 walk.parked.append(node.id)
                 return None
         if self.stopping:
@@ -313,6 +290,9 @@ class Run:
         if self._closed():  # too many have failed since this host began: it is left as it is
             walk.begun = False
             return None
+        if not walk.opened and (why := self.leave.held(walk.row)):
+            self._denied(walk, self.plan.playbook.section("execution")[0].id, why)
+            return "blocked"
         if moved := self._moved(walk):
             self._unlike(walk, *moved)
             return "blocked"
@@ -341,7 +321,15 @@ class Run:
         step.record(self.site, cast(Step, self.plan.nodes[name].step), walk.row.name, name, settled)
         walk.result = "drifted" if moved else "failed"
 
+    def _denied(self, walk: Walk, name: str, why: str) -> None:
+        """Records that a step is not done, because the leave to do it does not hold any more."""
+        hint = f"engine resume {self.id} looks again; engine undo {self.id} puts back what was done"
+        self._unlike(walk, name, Settled("failed", why, hint, started=self.site.now()))
+
     def _step(self, walk: Walk, one: Step) -> str | None:
+        if why := self.leave.lapsed(one):
+            self._denied(walk, one.id, why)
+            return "bad"
         if self.wishes.confirm and one.section == "execution" and not self.wishes.confirm(walk.row.name, one.id):
             self.stop("interrupted")
             return None
@@ -456,7 +444,8 @@ class Run:
     def restore(self, entries: Iterable[Entry]) -> Mapping[str, int]:
         """Takes over what the journal says. Returns how many steps are kept, looked at first, and run."""
         found = recall.of(self.plan, entries)
-        self.seen, self.asked, self.authorised = found.seen, found.asked, found.authorised
+        self.seen = found.seen
+        self.leave.restore(found.asked, found.settled)
         self.items, site = found.items, self.site
         self.cut = found.begun
         site.unsettled, site.touched = found.cut, found.touched

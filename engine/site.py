@@ -20,6 +20,7 @@ from engine.journal import Journal, ending
 from engine.ledger import Ledger
 from engine.plan import Plan
 from engine.playbook import Step
+from engine.policy import Policy
 from engine.secrets import Secrets
 from modules.contract import Change, Completed, Context, Json, ModuleError, Reply, Wire
 
@@ -31,8 +32,8 @@ class Site:
     `unsettled` maps (host, step) to the intent that has no outcome; `tried` to the change that this run has begun and not
     yet seen done (None: it was not recorded); `approved` to the preview that keys were given for; `excluded` lists, for each
     host, versions that failed in this run; `placed` the version that an earlier run of this playbook went back to, and that
-    run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of versions; `deadline` when the run
-    ends (UTC, seconds since 1970).
+    run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of versions; `deadline` when the run ends
+    (UTC, seconds since 1970); `policy` reads who may say yes and when nothing may change, as it is now.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class Site:
     ledger: Ledger = field(default_factory=lambda: Ledger({}))
     started: float = 0.0
     deadline: float = math.inf
+    policy: Callable[[], Policy] | None = None
     trigger: Json = None
     shapes: dict[tuple[str, str], source.Shape] = field(default_factory=dict)
     _mentions: dict[str, frozenset[str]] = field(default_factory=dict)

@@ -23,6 +23,10 @@ import click
 )
 @click.option("--ticket", default="", help="The number of the incident or change, for the record.")
 @click.option("--as", "person", default=None, help="As whom, where several people's keys are at hand.")
+@click.option(
+    "--override-freeze", "overrides", multiple=True, metavar="NAME", help="A freeze window that is open: go on in it."
+)
+@click.option("--break-glass", "alone", is_flag=True, help="Go alone, in an emergency, where the playbook names your role.")
 @click.pass_context
 def command(context: click.Context, /, run: str | None, **said: Any) -> int:
     """Give a key: sign the plan's digest with an SSH key of the roster.
@@ -30,7 +34,12 @@ def command(context: click.Context, /, run: str | None, **said: Any) -> int:
     \b
     engine approve RB-0007
     engine approve RB-0007 --key ~/.ssh/id_ed25519 --because "customers confirm it" --confirm v46
+    engine approve RB-0007 --break-glass --because "nobody else answers, customers are hit"
     """
+    if said.pop("alone"):
+        if not (said["because"] or "").strip():
+            raise click.UsageError("--break-glass needs --because: everybody is told, and the reason is what they read.")
+        return _answer(context, run, "break-glass", **said)
     return _answer(context, run, "approve", **said)
 
 

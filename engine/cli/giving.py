@@ -13,7 +13,11 @@ from typing import Any
 import click
 
 from engine import authority, canon, policy, question, statement, words
+from engine.check import HostRow
+from engine.cli import opening
 from engine.diagnostics import Diagnostic, EngineError, Exit, printable
+from engine.freeze import Window
+from engine.policy import Policy
 from engine.sshsig import Refused
 
 
@@ -27,14 +31,17 @@ class Answer:
     typed: str | None = None
     person: str | None = None
     ticket: str = ""
+    overrides: Sequence[str] = ()
 
 
 def give(store: Any, run: str, answer: Answer) -> int:
     """Shows what would be signed, has it confirmed, signs it and writes it to the journal."""
-    request, given, started = _question(store, run)
-    people = policy.stored(started.body["plan"]["roster"]).roster
+    request, given, entries = _question(store, run)
+    now, closed = _now(store, entries)
+    people = now.roster
+    _same_roster(run, request, people)
     rule, requester, decision = authority.asked(request), request["requester"], answer.decision
-    verdict = authority.judge(rule, people, request, requester, given, time.time())
+    verdict = authority.judge(rule, people, request, requester, given, time.time(), [one.name for one in closed])
     if verdict.state != "waiting":
         raise EngineError(
             Diagnostic("LG091", f"{run} takes no keys any more: {verdict.why}", hint=f"engine status {run}"), Exit.REJECTED
@@ -43,12 +50,18 @@ def give(store: Any, run: str, answer: Answer) -> int:
         at_hand = authority.available(people, os.environ.get("SSH_AUTH_SOCK"), answer.keys, _passphrase)
         who, signer = _one(at_hand, answer.person, verdict, rule, people, requester, decision)
         role = authority.role_for(rule, people, verdict, who, requester, decision)
-        said = statement.make(request, decision, who.name, role, answer.because or "", time.time(), answer.ticket)
+        _overridden(run, decision, answer.overrides, closed)
+
+        def stated(because: str) -> dict[str, Any]:
+            at = time.time()
+            return statement.make(request, decision, who.name, role, because, at, answer.ticket, answer.overrides)
+
+        said = stated(answer.because or "")
         _show(canon.dumps(said), verdict)
-        if decision == "approve":
+        if decision != "reject":
             _confirmed(str((request["facts"].get("back_to") or {}).get("version") or run), answer.typed)
         if answer.because is None and (because := _reason()):
-            said = statement.make(request, decision, who.name, role, because, time.time(), answer.ticket)
+            said = stated(because)
         body = statement.sign(said, signer)
     except (Refused, ValueError) as refused:
         reason, hint = (refused.reason, refused.hint) if isinstance(refused, Refused) else (str(refused), "")
@@ -56,8 +69,8 @@ def give(store: Any, run: str, answer: Answer) -> int:
             Diagnostic("LG092", f"no key was given: {reason}", hint=hint or f"engine status {run}"), Exit.REJECTED
         ) from None
     store.append(run, "key.given", body)
-    after = authority.judge(rule, people, request, requester, [*given, body], time.time())
-    word = "key recorded" if decision == "approve" else "refusal recorded, it is final"
+    after = authority.judge(rule, people, request, requester, [*given, body], time.time(), [one.name for one in closed])
+    word = {"approve": "key recorded", "reject": "refusal recorded, it is final"}.get(decision, "the glass is broken")
     click.echo(
         f"{word} for {who.name} as {role}. {run}: {after.state}, {after.why}.   next: engine status {run} --follow", err=True
     )
@@ -76,7 +89,46 @@ def _question(store: Any, run: str) -> tuple[dict[str, Any], list[dict[str, Any]
             Diagnostic("LG091", f"{run} takes no keys any more: its question was settled", hint=f"engine status {run}"),
             Exit.REJECTED,
         )
-    return asked.body, question.given(entry for entry in entries if entry.seq > asked.seq), entries[0]
+    return asked.body, question.given(entry for entry in entries if entry.seq > asked.seq), entries
+
+
+def _now(store: Any, entries: Sequence[Any]) -> tuple[Policy, tuple[Window, ...]]:
+    """Who may say yes now, and the freeze windows that are open for the run's hosts.
+
+    Where the inventory is on another machine it goes by what the run keeps: the engine that runs it judges every key anew.
+    """
+    kept, plan = entries[0].body["plan"]["roster"], entries[0].body["plan"]
+    known: list[str] = next((e.body["inventories"] for e in reversed(entries) if e.body.get("inventories")), [])
+    paths = [path for path in known if Path(path).exists()]
+    there = paths or Path(kept.get("folder", "/nowhere")).is_dir()
+    read = opening.policy_of(kept, paths, store.folder) if there else None
+    now = read() if read else policy.stored(kept)
+    rows = [HostRow(name, tuple(groups), {}) for name, groups, *_ in plan["hosts"]]
+    return now, now.open_now(rows, time.time())
+
+
+def _same_roster(run: str, request: dict[str, Any], people: Any) -> None:
+    """Raises EngineError when the question was asked under another roster: it is about to be asked anew."""
+    asked = statement.bound(request).roster
+    if request.get("format") and asked["digest"] != people.digest:
+        summary = f"the roster has changed since {run} asked: it asks anew as soon as it is carried on"
+        hint = f"engine status {run} shows the new question; engine resume {run} where nobody runs it"
+        raise EngineError(Diagnostic("LG091", summary, hint=hint), Exit.REJECTED)
+
+
+def _overridden(run: str, decision: str, named: Sequence[str], closed: Sequence[Window]) -> None:
+    """Raises Refused for a yes that does not name a freeze window that is open, or names one that is not."""
+    if decision == "reject":
+        return
+    for one in closed:
+        if one.name not in named:
+            until, reason = words.utc(one.until), printable(one.reason)
+            raise Refused(
+                f"the freeze window `{one.name}` is open until {until} ({reason}), and a key has to name it",
+                f"engine approve {run} --override-freeze {one.name}",
+            )
+    if strange := [name for name in named if name not in {one.name for one in closed}]:
+        raise Refused(f"no freeze window `{printable(strange[0])}` is open now", "leave --override-freeze out")
 
 
 def _one(at_hand: Any, person: str | None, verdict: Any, rule: Any, people: Any, requester: str, decision: str) -> Any:
@@ -129,13 +181,15 @@ def shown(said: dict[str, Any]) -> list[str]:
         *[(f"{_safe(one['name'])} is", f"sha256:{one['digest']['sha256'][:16]}") for one in subjects],
         ("because", _some(facts.get("because") or [])),
         ("no undo", _some(facts.get("no_undo") or [])),
+        ("freeze", _some([f"{one['name']} ({one['reason']})" for one in facts.get("freeze") or []])),
+        ("overrides", _some(key["freeze_override"])),
         ("evidence", _evidence(facts.get("evidence"))),
         ("waiting", _waiting(now, hosts, facts, key)),
         ("asked by", _safe(key["requester"])),
         ("your word", _safe(key["reason"])),
         ("ticket", _safe(key["ticket"])),
     ]
-    what = {"approve": "Key", "reject": "No"}.get(key["decision"], "Key")
+    what = {"approve": "Key", "reject": "No", "break-glass": "BREAKING THE GLASS, alone,"}.get(key["decision"], "Second key")
     head = f"{what} for {_safe(key['run'])}, as {_safe(key['person'])} ({_safe(key['role'])}).   Plan {plan[:13]}"
     return [head, *(f"  {name:9} {text}" for name, text in rows if text)]
 

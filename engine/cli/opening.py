@@ -5,19 +5,24 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine import authority, inventory, plan, playbook, reader, roster, source
+import click
+
+from engine import authority, inventory, plan, playbook, policy, reader, roster, source, trust
 from engine.check import HostRow
 from engine.diagnostics import Diagnostic, EngineError, Place, printable
 from engine.inventory import Host, Inventory
 from engine.layout import Options
 from engine.plan import Plan
 from engine.playbook import Playbook
+from engine.policy import Policy
+from engine.roster import Roster
 from modules.catalog import Catalog
 from modules.contract import Json
 
@@ -73,8 +78,8 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
     people = stock.roster
     rule = authority.rule_of(book.authority)
     try:
-        listed = roster.read(people) if people else None
-        found += authority.check_rule(rule, listed, _authority_place(book), requester)
+        listed = _listed(people, stock, rows, rule) if people else None
+        found += authority.check_rule(rule, listed, _authority_place(book), requester) + _untold(book)
     except EngineError as error:
         found += error.diagnostics
     found += _unknown_destinations(book, stock)
@@ -86,11 +91,43 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
     return Opened(plan.compile(book, modules, rows, groups, options, kept, stock.destinations), modules, stock)
 
 
+def _listed(people: source.Document, stock: Inventory, rows: Sequence[HostRow], rule: authority.Rule) -> Roster:
+    """The roster; where somebody is asked it has to count, too. Raises EngineError."""
+    if rule.mode == "automatic":
+        return roster.read(people)
+    context = click.get_current_context(silent=True)
+    state = Path((context.find_root().obj or {}).get("state", ".lastgood")) if context else Path(".lastgood")
+    return trust.current(people, _home(people, stock, rows), trust.trust(state), time.time())
+
+
+def _home(people: source.Document, stock: Inventory, rows: Sequence[HostRow]) -> str:
+    """The environment of the hosts: the name of the folder that they are in."""
+    homes = [Path(stock.environments[row.name]).resolve().name for row in rows[:1]]
+    return homes[0] if homes else Path(people.path).resolve().parent.name
+
+
+def _untold(book: Playbook) -> list[Diagnostic]:
+    """LG206 for a glass that could be broken without anybody being told."""
+    if not book.authority.break_glass or any("break_glass" in step.on for step in book.section("communications")):
+        return []
+    summary = "one person may go alone, and nobody would be told"
+    detail = "Before anything is changed by a broken glass, a message about it has to have arrived somewhere."
+    hint = "add a step to communications with `on: [break_glass, unratified]`"
+    return [Diagnostic("LG206", summary, book.document.place(("authority", "break_glass"), key=True), detail, hint)]
+
+
 def _kept(people: source.Document, stock: Inventory, rows: Sequence[HostRow]) -> dict[str, Json]:
     """What a plan keeps of the people: their text, whose environment it is, and where its folder lies."""
-    folder = Path(people.path).resolve().parent
-    homes = {Path(stock.environments[row.name]).resolve().name for row in rows} or {folder.name}
-    return {"path": people.path, "text": people.text, "environment": homes.pop(), "folder": str(folder)}
+    folder = str(Path(people.path).resolve().parent)
+    return {"path": people.path, "text": people.text, "environment": _home(people, stock, rows), "folder": folder}
+
+
+def policy_of(kept: Mapping[str, Json] | None, inventories: Sequence[str], folder: Path) -> Callable[[], Policy] | None:
+    """What reads who may say yes and when nothing may change, as it is now; None where nobody says where that lies."""
+    paths = [path if path.is_dir() else path.parent for path in (Path(one).resolve() for one in inventories)]
+    if not paths and kept and "folder" in kept:
+        paths = [Path(kept["folder"])]
+    return (lambda: policy.read(paths, kept, trust.trust(folder), time.time())) if paths else None
 
 
 def _chosen(book: Playbook, stock: Inventory, options: Options) -> list[HostRow]:

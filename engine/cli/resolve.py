@@ -46,7 +46,7 @@ def command(
     entries = store.verified(run)
     ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
     who = opening.requester(None)
-    site = running.site(ready, store, run, base, body["requester"], body["check"])
+    site = running.site(ready, store, run, base, body["requester"], body["check"], body["inventories"])
     uncertain = recall.of(site.plan, entries).uncertain
     places = _chosen(uncertain, run, step, hosts)
     if answer is None or because is None:

@@ -52,7 +52,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         click.echo(f"{run} has ended: {last.body['outcome']}. There is nothing to do.   next: engine report {run}", err=True)
         return Exit.DONE
     ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
-    site = running.site(ready, store, run, base, body["requester"], body["check"])
+    site = running.site(ready, store, run, base, body["requester"], body["check"], body["inventories"])
     site.started = entries[0].at
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
     if last is None or last.body["outcome"] not in ending.ENDED:

@@ -68,7 +68,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     store = running.store(context)
     if saved is not None:
         _once(store, saved)
-    site: Site = running.site(ready, store, "", folder, who, check)
+    site: Site = running.site(ready, store, "", folder, who, check, inventories)
     site.started = site.now()
     site.deadline = site.started + (site.plan.playbook.deadline or math.inf)
     if saved is not None or (ready.plan.playbook.authority.mode != "automatic" and not check):

@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,8 +28,10 @@ from modules._wire import Wire
 from modules.contract import Json, seconds
 
 
-def site(opened: Any, store: Journal, run: str, base: Path, requester: str, check: bool = False) -> Site:
-    """The site of a run: plan, catalog, journal and the real wire."""
+def site(
+    opened: Any, store: Journal, run: str, base: Path, requester: str, check: bool = False, inventories: Sequence[str] = ()
+) -> Site:
+    """The site of a run: plan, catalog, journal and the real wire. Who may say yes is read anew from `inventories`."""
     chooses = any(step.module == "last_good" for step in opened.plan.playbook.steps)
     return Site(
         plan=opened.plan,
@@ -42,6 +44,7 @@ def site(opened: Any, store: Journal, run: str, base: Path, requester: str, chec
         base=base.resolve(),
         requester=requester,
         check=check,
+        policy=opening.policy_of(opened.plan.roster, inventories, store.folder),
     )
 
 

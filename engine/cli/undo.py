@@ -92,6 +92,7 @@ def _before(left: Any) -> str:
 def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None:
     """Waits for the keys of the undo, whose holders are shown what is put `back`; None when they are there."""
     import time
+    from dataclasses import replace
 
     from engine import authority, canon, question, runner
     from engine.cli import running
@@ -100,28 +101,23 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
     if book.mode == "automatic":
         return None
     digest = canon.digest({"act": "undo", "run": site.run, "plan": site.plan.digest})
-    asked = [
-        e
-        for e in site.journal.entries(site.run)
-        if e.kind == "key.asked" and e.body["digest"] == digest and e.body["expires"] > site.now()
-    ]
-    rule = authority.rule_of(book)
+    rule = replace(authority.rule_of(book), glass=None)  # nobody undoes alone: what serves now has been looked at
     facts = {
         "act": f"undo {site.run}: back to {back}",
         "playbook": site.plan.playbook.name,
         "strategy": site.plan.playbook.strategy,
         "hosts": len(site.plan.hosts),
     }
-    request = asked[-1] if asked else question.ask(site, rule, digest, facts)
+    request = _open(site, digest) or question.ask(site, rule, digest, facts)
     poll = running.prompter(site.journal, site.run, view, tuple(Path(key) for key in said["keys"]))
     while True:
+        if changed := question.outdated(site, request):
+            request = question.ask(site, rule, digest, facts, changed)
         verdict = question.judge(site, request)
         if verdict.state == "approved":
-            site.journal.append(
-                site.run,
-                "authority.settled",
-                {"decision": "approved", "why": verdict.why, "people": list(verdict.people), "of": "undo"},
-            )
+            settled = {"decision": "approved", "why": verdict.why, "people": list(verdict.people), "of": "undo"}
+            used = {"nonce": request.body["nonce"], "keys": [dict(key) for key in verdict.keys]}
+            site.journal.append(site.run, "authority.settled", {**settled, **used})
             return None
         if verdict.state in ("rejected", "expired"):
             raise EngineError(
@@ -131,6 +127,18 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
             return Exit.WAITING
         poll(request.body)
         time.sleep(runner.TICK)
+
+
+def _open(site: Any, digest: str) -> Any:
+    """The question about this undo that is still open; or answered, where the undo that it let begin has not ended."""
+    entries = site.journal.entries(site.run)
+    asked = [e for e in entries if e.kind == "key.asked" and e.body["digest"] == digest and e.body["expires"] > site.now()]
+    if not asked:
+        return None
+    since = [e for e in entries if e.seq > asked[-1].seq]
+    settled = any(e.kind == "authority.settled" and e.body.get("of") == "undo" for e in since)
+    used = settled and any(e.kind == "undo.ended" for e in since)
+    return None if used else asked[-1]
 
 
 def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:

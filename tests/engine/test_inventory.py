@@ -71,7 +71,7 @@ def test_the_page_of_a_diagnostic_shows_what_it_says(code: str, tmp_path: Path) 
 def test_every_code_in_the_rooms_has_a_page() -> None:
     """A code without a page, or a page without a code, is found."""
     rooms = "".join(
-        (ROOT / "engine" / f"{room}.py").read_text() for room in ("inventory", "environment", "pattern", "roster")
+        (ROOT / "engine" / f"{room}.py").read_text() for room in ("inventory", "environment", "freeze", "pattern", "roster")
     )
     assert sorted(PAGES) == sorted({f"LG1{part[:2]}" for part in rooms.split('"LG1')[1:] if part[:2].isdigit()})
 

@@ -185,9 +185,9 @@ def test_keys(plan: Plan) -> None:
     """The question is the one about this plan; keys that were settled for something else open nothing."""
     assert recalled(plan, "asked").asked is not None
     assert recalled(plan, "asked sha256:of-the-undo").asked is None
-    assert recalled(plan, "settled approved").authorised
-    assert recalled(plan, "settled automatic").authorised
-    assert not recalled(plan, "settled rejected").authorised
+    assert recalled(plan, "settled approved").settled
+    assert recalled(plan, "settled automatic").settled
+    assert not recalled(plan, "settled rejected").settled
 
 
 def test_the_run_itself(plan: Plan) -> None:
