@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import calling, canon, check, source, template
+from engine import calling, canon, check, roster, source, template
 from engine.check import HostRow
 from engine.diagnostics import printable
 from engine.journal import Journal, ending
@@ -179,8 +179,27 @@ class Site:
         return Context(
             host=host, run=self.run, step=item_id, key=key, base=self.base, evidence=evidence,
             wire=self.wire, deadline=deadline, now=self.now, test=test, history=history, destinations=self._destinations(),
-            stop=self.stop_of(step),
+            stop=self.stop_of(step), recipients=self._recipients,
         )  # fmt: skip
+
+    def _recipients(self, names: Sequence[str]) -> list[str]:
+        """SSH keys of these people and roles that a file can be encrypted for. Raises ModuleError for one without any."""
+        kept = self.plan.roster
+        people = roster.read(source.parse(kept["text"], kept["path"])).people if kept else ()
+        found: list[str] = []
+        for name in names:
+            lines = {
+                key.public.line
+                for one in people
+                if name in (one.name, *one.roles)
+                for key in one.keys
+                if key.public.kind == "ssh-ed25519"
+            }
+            if not lines:
+                said = f"nothing can be encrypted for {printable(name, 60)}: the roster has no ssh-ed25519 key of theirs"
+                raise ModuleError(said, "list one in roster.yml; other kinds can only sign")
+            found += sorted(lines)
+        return found
 
     def _remembered(self, host: str, candidate: dict[str, Json]) -> dict[str, Json]:
         """A registry's candidate with what only the engine knows: it failed in this run, an earlier run went back to it."""

@@ -55,6 +55,28 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
         sync(path.parent)
 
 
+def copy(source: Path, target: Path, between: Callable[[], object] = lambda: None) -> tuple[int, str]:
+    """Copies a file, read once for both: its bytes go to `target` and into the digest. Returns its size and sha256 in hex.
+
+    `target` is there whole and durable, or not at all; memory does not grow with the file. Calls `between` after each MiB,
+    which may raise to stop. Raises ModuleError.
+    """
+    total, length, aside = hashlib.sha256(), 0, target.with_name(f".{target.name[:64]}.part")
+    with told(f"{source} cannot be copied to {target}"), source.open("rb", buffering=0) as read, aside.open("wb") as out:
+        os.fchmod(out.fileno(), 0o600)
+        buffer = memoryview(bytearray(_CHUNK))
+        while got := read.readinto(buffer):
+            out.write(buffer[:got])
+            total.update(buffer[:got])
+            length += got
+            between()
+        out.flush()
+        os.fsync(out.fileno())
+        aside.replace(target)
+        sync(target.parent)
+    return length, total.hexdigest()
+
+
 def sha256(path: Path, between: Callable[[], object] = lambda: None) -> str:
     """The digest of a file in hex. Calls `between` after each MiB, which may raise to stop. Raises OSError."""
     total = hashlib.sha256()

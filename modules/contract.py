@@ -218,6 +218,11 @@ class Wire(Protocol):
         """Opens a TCP connection and closes it. Raises Unreachable when nobody takes it within `timeout` seconds."""
 
 
+def nobody(names: Sequence[str]) -> list[str]:
+    """The keys of people where there is no roster. Raises ModuleError."""
+    raise ModuleError(f"there is no roster that could name {', '.join(names)}", "write roster.yml beside the inventory")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a step is handed besides its parameters. Frozen and small: no ambient state, no other clock.
@@ -225,7 +230,8 @@ class Context:
     ``host``, ``run`` and ``step`` name the place; ``key`` is the idempotency key, the same for every retry of this
     step and run. Relative paths start at ``base`` (the playbook's folder); ``evidence`` is this host's folder of the run.
     ``test(expression, names)`` decides a bare expression; ``history(module, params)`` asks a registry module for its
-    earlier states; ``destinations`` maps the names that `notify` may use to addresses.
+    earlier states; ``destinations`` maps the names that `notify` may use to addresses; ``recipients(names)`` gives the
+    SSH public keys of people and roles of the roster.
     """
 
     host: str
@@ -241,6 +247,7 @@ class Context:
     history: Callable[[str, Params], list[dict[str, Json]]]
     destinations: Mapping[str, Json]
     stop: threading.Event
+    recipients: Callable[[Sequence[str]], list[str]] = nobody
 
     def left(self, most: float = 3600.0) -> float:
         """Seconds until the step's timeout, at most `most`. Raises TimedOut when there are none."""

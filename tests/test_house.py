@@ -65,6 +65,7 @@ DOORS: dict[str, set[str]] = {
     "structlog": {"engine.report"},
     "click": {"engine.cli"},
     "apprise": {"modules.notify"},
+    "pyrage": {"modules._evidence"},
 }
 #: The same for the parts of the standard library that reach out of the process.
 STANDARD_DOORS: dict[str, set[str]] = {

@@ -16,11 +16,11 @@ import click
 
 from engine import authority, inventory, plan, playbook, policy, reader, roster, source, trust
 from engine.check import HostRow
-from engine.diagnostics import Diagnostic, EngineError, Place, printable
+from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, printable
 from engine.inventory import Host, Inventory
 from engine.layout import Options
 from engine.plan import Plan
-from engine.playbook import Playbook
+from engine.playbook import Playbook, Step
 from engine.policy import Policy
 from engine.roster import Roster
 from modules.catalog import Catalog
@@ -77,17 +77,20 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
         found += error.diagnostics
     people = stock.roster
     rule = authority.rule_of(book.authority)
+    listed: Roster | None = None
     try:
         listed = _listed(people, stock, rows, rule) if people else None
         found += authority.check_rule(rule, listed, _authority_place(book), requester) + _untold(book)
     except EngineError as error:
         found += error.diagnostics
     found += _unknown_destinations(book, stock)
+    secret = [step for step in book.steps if isinstance(step.params, dict) and "encrypt_for" in step.params]
+    found += [] if people and listed is None else _unknown_readers(secret, listed)
     if found:
         plan.check(book, modules, rows, options, found)
         raise EngineError(list(dict.fromkeys(found)))
     groups = {name: tuple(members) for name, members in stock.groups.items()}
-    kept = _kept(people, stock, rows) if people and rule.mode != "automatic" else None
+    kept = _kept(people, stock, rows) if people and (rule.mode != "automatic" or secret) else None
     return Opened(plan.compile(book, modules, rows, groups, options, kept, stock.destinations), modules, stock)
 
 
@@ -166,8 +169,6 @@ def _authority_place(book: Playbook) -> Any:
 
 
 def _unknown_destinations(book: Playbook, stock: Inventory) -> list[Diagnostic]:
-    from engine.diagnostics import did_you_mean
-
     found = []
     for step in book.section("communications"):
         names = step.params.get("to") if isinstance(step.params, dict) else None
@@ -175,6 +176,20 @@ def _unknown_destinations(book: Playbook, stock: Inventory) -> list[Diagnostic]:
             if step.module == "notify" and isinstance(name, str) and "{{" not in name and name not in stock.destinations:
                 hint = did_you_mean(name, stock.destinations, "list it in destinations.yml beside the inventory")
                 found.append(Diagnostic("LG052", f"no destination `{name}`", step.place(step.module, "to"), hint=hint))
+    return found
+
+
+def _unknown_readers(steps: Sequence[Step], people: Roster | None) -> list[Diagnostic]:
+    """A mistake (LG224) for each name of `encrypt_for` that the roster does not know."""
+    known = [*people.roles, *(person.name for person in people.people)] if people else []
+    found = []
+    for step in steps:
+        names = step.params["encrypt_for"]
+        for i, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and "{{" not in name and name not in known:
+                hint = did_you_mean(name, known, "name a person or a role of roster.yml beside the inventory")
+                where = step.place(step.module, "encrypt_for", i)
+                found.append(Diagnostic("LG224", f"`{printable(name)}` is nobody whom the roster names", where, hint=hint))
     return found
 
 

@@ -77,18 +77,19 @@ def newest(ctx: Context, params: Params) -> Sample:
     """
     query = params["query"]
     # The line break ends a comment at the end of the query.
-    now, stamp = _one(_result(ctx, params, "query", {"query": f"timestamp(\n{query}\n)"}), "value", query)
+    now, stamp = _one(everything(ctx, params, "query", {"query": f"timestamp(\n{query}\n)"}), "value", query)
     return float(now), number(stamp, f"the time of {query}")
 
 
 def span(ctx: Context, params: Params, query: str, start: float, end: float, step: float) -> list[Sample]:
     """The query's one series at `start`, `start + step`, … `end` (seconds). Raises Missing for a value that is NaN."""
     asked = {"query": query, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-    found = _one(_result(ctx, params, "query_range", asked), "values", query)
+    found = _one(everything(ctx, params, "query_range", asked), "values", query)
     return [(float(when), number(value, f"{query} at {clock(float(when))}")) for when, value in found]
 
 
-def _result(ctx: Context, params: Params, call: str, asked: Mapping[str, Json]) -> list[Any]:
+def everything(ctx: Context, params: Params, call: str, asked: Mapping[str, Json]) -> list[Any]:
+    """Every series that the server answers with. Raises Unusable."""
     server = params["server"]
     url = (server.rstrip("/") if isinstance(server, str) else server) + f"/api/v1/{call}"
     reply = fetch(ctx, url, params, f"Prometheus at {server}", asked)

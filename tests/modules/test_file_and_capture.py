@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyrage
 import pytest
 from world import MARK, MARKED, Served, World
 
-from modules import file
+from engine import sshsig
+from modules import _disk, _evidence, file
 from modules.contract import Change, ModuleError, diff
+from modules.directory import _client as registry
+from modules.directory import snapshot
 from modules.http import capture
 
 
@@ -45,6 +52,84 @@ def test_what_lies_beside_a_capture_says_where_it_came_from(tmp_path: Path) -> N
         text = (there.evidence / "a.txt.about.json").read_text()
         about = json.loads(text)
     assert (f"{server.url}/a?n=5", "1970-01-01T00:00:00.000+00:00", 200, 3) == tuple(
-        about[key] for key in ("url", "captured", "status", "size")
+        about[key] for key in ("source", "captured", "status", "size")
     )
     assert MARK not in text
+
+
+ROWS = "".join(json.dumps({"n": n, "card": f"41{n:04}", "at": n}) + "\n" for n in range(1000)).encode()
+
+
+def test_a_sample_is_the_same_rows_again() -> None:
+    """Captured again after a crash, the same part of the rows is kept; about as many as asked for."""
+    params = {"sample": "10%"}
+    kept, said = _evidence.chosen(params, ROWS, 0.0)
+    assert kept == _evidence.chosen(params, ROWS, 9.0)[0]
+    count = len(kept.splitlines())
+    assert 60 < count < 140
+    assert {"left_out": 1000 - count} == said
+    assert set(kept.splitlines()) < set(ROWS.splitlines()), "what is kept is as it came"
+
+
+def test_nothing_that_is_left_out_is_kept() -> None:
+    """No value of a field that was named stands in what is kept, however deep, in lists too."""
+    body = json.dumps({"card": "4111", "rows": [{"card": ["5555"], "v": 1}, {"in": {"card": {"no": "6666"}}}]}).encode()
+    kept, said = _evidence.chosen({"redact": ["card"]}, body, 0.0)
+    assert [] == [number for number in (b"4111", b"5555", b"6666") if number in kept]
+    assert (3, 1) == (said["redacted"], json.loads(kept)["rows"][0]["v"])
+
+
+def test_what_is_encrypted_is_read_with_the_key_of_who_it_is_for(tmp_path: Path) -> None:
+    """The file holds nothing readable; each of the people opens it with their own SSH key, and nobody else."""
+    lines = {name: sshsig.generate(tmp_path / name, name).line for name in ("ana", "ben", "eve")}
+    with Served(lambda request: (200, ROWS)) as server:
+        there = World(tmp_path, params={"url": f"{server.url}/a", "as": "a.jsonl", "encrypt_for": ["ana", "ben"]})
+        asked: list[Any] = []
+        ctx = replace(there.context(), recipients=lambda names: asked.append(names) or [lines[name] for name in names])
+        capture.apply(there.params, Change({"stored": False}, {"stored": True}), ctx)
+        state = capture.read(there.params, ctx)
+        there.wire.close()
+    sealed = (there.evidence / "a.jsonl.age").read_bytes()
+    assert (True, 1000, ["ana", "ben"]) == (state["stored"], state["_rows"], state["_encrypted_for"])
+    assert hashlib.sha256(sealed).hexdigest() == state["_sha256"], "what is sealed is the ciphertext"
+    assert b"card" not in sealed
+    for name in ("ana", "ben"):
+        assert ROWS == pyrage.decrypt(sealed, [pyrage.ssh.Identity.from_buffer((tmp_path / name).read_bytes())])
+    with pytest.raises(pyrage.DecryptError):
+        pyrage.decrypt(sealed, [pyrage.ssh.Identity.from_buffer((tmp_path / "eve").read_bytes())])
+
+
+def test_a_key_that_can_only_sign_is_named() -> None:
+    """For an ECDSA key nothing can be encrypted: it is said which kind, and nothing is kept."""
+    line = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
+    with pytest.raises(ModuleError, match="nothing can be encrypted for a key of the kind ecdsa-sha2-nistp256"):
+        _evidence.encrypted(b"x", [line])
+
+
+def test_a_snapshot_that_was_cut_off_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were copied whole are not copied again; a half one is not trusted; where the JSON file is, everything
+    is."""
+    there = World(tmp_path, params={"path": "models", "files": "keep"})
+    registry.publish(there.base / "models", "v1", {f"part{n}": bytes([n]) * 5000 for n in range(4)}, by="ada")
+    registry.point(there.base / "models", "v1")
+    real, copied = _disk.copy, list[str]()
+
+    def copy(source: Path, target: Path, between: Any) -> tuple[int, str]:
+        if source.name == "part2" and copied.count("part2") == 0:
+            copied.append("part2")
+            target.write_bytes(b"half")
+            raise KeyboardInterrupt
+        copied.append(source.name)
+        return real(source, target, between)
+
+    monkeypatch.setattr(_disk, "copy", copy)
+    change = Change(None, {"stored": True})
+    with pytest.raises(KeyboardInterrupt):
+        snapshot.apply(there.params, change, there.context())
+    assert snapshot.read(there.params, there.context()) is None
+    snapshot.apply(there.params, change, there.context())
+    state = snapshot.read(there.params, there.context())
+    assert state is not None
+    assert ["manifest.json", "part0", "part1", "part2", "part2", "part3"] == copied
+    for n in range(4):
+        assert bytes([n]) * 5000 == (Path(state["_path"]).with_suffix("") / f"part{n}").read_bytes()

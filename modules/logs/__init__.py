@@ -1,0 +1,1 @@
+"""Logs: what a service, or what runs it, has written."""
