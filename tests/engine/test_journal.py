@@ -18,27 +18,48 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from places import Place, Places
 
 from engine import journal, sqlite_store
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal, JournalError
 
 ROOT = Path(__file__).parents[2]
+#: For another process: `opened(state)` is a journal there.
+OPEN = """
+from pathlib import Path
+from engine.cli import keeping
+from engine.journal import LEASE, Journal
+def opened(state):
+    return Journal(keeping.opened(state, Path("no-files-are-kept"), LEASE))
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Places:
+    """Where stores can be made, of either kind: the laws of the record hold for both."""
+    return Places(tmp_path, request.getfixturevalue("postgres") if request.param == "postgres" else None)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(tmp_path / "state")
+def place(places: Places) -> Place:
+    return places.new()
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Journal]:
+    made = place.open()
     yield made
     made.close()
 
 
-def filled(folder: Path, count: int = 6, runs: int = 1) -> list[str]:
+def filled(place: Place, count: int = 6, runs: int = 1) -> list[str]:
     """A closed store with runs of `count` entries each."""
-    made = Journal(folder, now=iter(range(1_700_000_000, 1_800_000_000)).__next__)
+    made = place.open(now=iter(range(1_700_000_000, 1_800_000_000)).__next__)
     names = [made.start({"name": f"run {n}"}) for n in range(runs)]
     for number in range(2, count + 1):
         for name in names:
@@ -62,7 +83,7 @@ def refused(call: Callable[[], Any], code: str, ends: Exit = Exit.FAILED) -> Jou
 # -- entries
 
 
-def test_an_entry_is_given_back_as_it_was_written(tmp_path: Path) -> None:
+def test_an_entry_is_given_back_as_it_was_written(place: Place) -> None:
     """Number, time, kind, host, step and body come back the same, from this store and from another process's."""
     body = {
         "text": "précision → 0.98 🙂",
@@ -73,7 +94,7 @@ def test_an_entry_is_given_back_as_it_was_written(tmp_path: Path) -> None:
         "true": True,
         "quote": '"\\\n',
     }
-    first = Journal(tmp_path, now=lambda: 1_700_000_000.123456)
+    first = place.open(now=lambda: 1_700_000_000.123456)
     run = first.start({"name": "x"})
     made = first.append(run, "step.outcome", body, "h", "execution/a[2]")
     assert (run, 2, 1_700_000_000.123456, "step.outcome", "h", "execution/a[2]") == (
@@ -81,23 +102,21 @@ def test_an_entry_is_given_back_as_it_was_written(tmp_path: Path) -> None:
     )  # fmt: skip
     assert body == made.body
     first.close()
-    second = Journal(tmp_path)
+    second = place.open()
     assert made == second.entries(run)[1] == second.verified(run)[1]
     assert [2] == [entry.seq for entry in second.entries(run, after=1)]
     second.close()
 
 
-@settings(max_examples=40)
-@given(
-    st.lists(
-        st.tuples(
-            st.text(max_size=9), st.dictionaries(st.text(), st.text() | st.integers() | st.none()), st.text(), st.text()
-        )
-    )
-)
-def test_whatever_is_written_is_verified(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+#: Kinds, hosts and steps are checked names; the one character that PostgreSQL keeps in no text is in none of them.
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(NAMES, st.dictionaries(st.text(), st.text() | st.integers() | st.none()), NAMES, NAMES)))
+def test_whatever_is_written_is_verified(places: Places, rows: list[Any]) -> None:
     """Any texts in any field: the chain holds, and bodies come back."""
-    store = Journal(tmp_path_factory.mktemp("any"))
+    store = places.new().open()
     run = store.start({})
     for kind, body, host, step in rows:
         store.append(run, kind, body, host, step)
@@ -112,9 +131,9 @@ def test_half_a_character_does_not_break_the_record(store: Journal) -> None:
     assert 2 == len(store.verified(run))
 
 
-def test_runs_are_numbered_and_listed_in_their_order(tmp_path: Path) -> None:
+def test_runs_are_numbered_and_listed_in_their_order(place: Place) -> None:
     """RB-0001, RB-0002, and after 9999 one digit more: the newest is the newest, however its number looks."""
-    store = Journal(tmp_path / "state")
+    store = place.open()
     assert (None, []) == (store.latest(), store.runs())
     assert ["RB-0001", "RB-0002", "RB-0003"] == [store.start({"n": n}) for n in range(3)]
     store.append("RB-0002", "run.ended", {"outcome": "succeeded"})
@@ -122,9 +141,8 @@ def test_runs_are_numbered_and_listed_in_their_order(tmp_path: Path) -> None:
         (first.kind, last.kind) for first, last in store.runs()
     ]
     store.close()
-    with contextlib.closing(raw(tmp_path / "state")) as db:
-        db.execute("UPDATE entries SET run = 'RB-9999' WHERE run = 'RB-0003'")
-    store = Journal(tmp_path / "state")
+    place.sql("UPDATE entries SET run = 'RB-9999' WHERE run = 'RB-0003'")
+    store = place.open()
     assert "RB-10000" == store.start({})
     assert "RB-10001" == store.start({})
     assert ("RB-10001", ["RB-0001", "RB-0002", "RB-9999", "RB-10000", "RB-10001"]) == (
@@ -133,12 +151,11 @@ def test_runs_are_numbered_and_listed_in_their_order(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_run_that_was_deleted_gives_its_number_to_nobody(tmp_path: Path) -> None:
+def test_a_run_that_was_deleted_gives_its_number_to_nobody(place: Place) -> None:
     """Whatever is missing from the store, a new run has a number of its own and begins with its first entry."""
-    filled(tmp_path, runs=3)
-    with contextlib.closing(raw(tmp_path)) as db:
-        db.execute("DELETE FROM entries WHERE run = 'RB-0001'")
-    store = Journal(tmp_path)
+    filled(place, runs=3)
+    place.sql("DELETE FROM entries WHERE run = 'RB-0001'")
+    store = place.open()
     assert "RB-0004" == store.start({})
     assert ["run.started"] == [entry.kind for entry in store.entries("RB-0004")]
     store.close()
@@ -171,40 +188,36 @@ DAMAGES: dict[str, str] = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_a_changed_record_is_refused(tmp_path: Path, what: str) -> None:
+def test_a_changed_record_is_refused(place: Place, what: str) -> None:
     """Any row that was changed, deleted, exchanged or put in is found, and the first place where it shows is named."""
-    filled(tmp_path)
-    with contextlib.closing(raw(tmp_path)) as db:
-        before = db.execute("SELECT * FROM entries").fetchall()
-        db.executescript(DAMAGES[what])
-        assert before != db.execute("SELECT * FROM entries").fetchall()
-    store = Journal(tmp_path)
+    filled(place)
+    before = place.sql("SELECT * FROM entries ORDER BY seq")
+    place.sql(DAMAGES[what])
+    assert before != place.sql("SELECT * FROM entries ORDER BY seq")
+    store = place.open()
     run = "RB-0009" if "another run" in what else "RB-0001"
     assert "was changed: entry" in refused(lambda: store.verified(run), "LG073").diagnostics[0].summary
     store.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 7), st.integers(2, 6), st.data())
-def test_a_bit_that_was_turned_is_found(
-    tmp_path_factory: pytest.TempPathFactory, column: int, seq: int, data: st.DataObject
-) -> None:
+def test_a_bit_that_was_turned_is_found(places: Places, column: int, seq: int, data: st.DataObject) -> None:
     """Any single character of any field of any row: the chain does not hold any more."""
-    folder = tmp_path_factory.mktemp("bit")
-    filled(folder)
+    place = places.new()
+    filled(place)
     name = ("run", "seq", "at", "kind", "host", "step", "body", "hash")[column]
-    with contextlib.closing(raw(folder)) as db:
-        (value,) = db.execute(f"SELECT {name} FROM entries WHERE seq = ?", (seq,)).fetchone()
-        if isinstance(value, int):
-            other: Any = value ^ (1 << data.draw(st.integers(0, 40)))
-        else:
-            at = data.draw(st.integers(0, len(value) - 1))
-            other = value[:at] + chr(ord(value[at]) ^ (1 << data.draw(st.integers(0, 5)))) + value[at + 1 :]
-        with contextlib.suppress(sqlite3.IntegrityError):
-            db.execute(f"UPDATE OR FAIL entries SET {name} = ? WHERE seq = ?", (other, seq))
-        if (value,) == db.execute(f"SELECT {name} FROM entries WHERE seq = ?", (seq,)).fetchone():
-            return  # the number was taken
-    store = Journal(folder)
+    ((value,),) = place.sql(f"SELECT {name} FROM entries WHERE seq = ?", seq)
+    if isinstance(value, int):
+        other: Any = value ^ (1 << data.draw(st.integers(0, 40)))
+    else:
+        at = data.draw(st.integers(0, len(value) - 1))
+        other = value[:at] + chr(ord(value[at]) ^ (1 << data.draw(st.integers(0, 5)))) + value[at + 1 :]
+    with contextlib.suppress(sqlite3.IntegrityError, psycopg.IntegrityError):
+        place.sql(f"UPDATE entries SET {name} = ? WHERE seq = ?", other, seq)
+    if [(value,)] == place.sql(f"SELECT {name} FROM entries WHERE seq = ?", seq):
+        return  # the number was taken
+    store = place.open()
     found = store.entries("RB-0001")
     if found[-1].seq == len(found) and name == "run" and seq == 6:
         pass  # the last entry went to another run: a cut tail, which only an anchor outside could tell
@@ -223,24 +236,22 @@ def test_no_two_entries_read_alike() -> None:
     )
 
 
-def test_a_whole_record_that_was_written_anew_has_another_head(tmp_path: Path) -> None:
+def test_a_whole_record_that_was_written_anew_has_another_head(places: Places) -> None:
     """Who recomputes every hash cannot keep the last one: an anchor outside tells a forged record from the real one."""
-    filled(tmp_path / "a")
-    filled(tmp_path / "b")
+    both = (places.new(), places.new())
     heads = []
-    for folder in ("a", "b"):
-        store = Journal(tmp_path / folder)
+    for place in both:
+        filled(place)
+        store = place.open()
         heads.append(store.verified("RB-0001")[-1].hash)
         store.close()
     assert heads[0] == heads[1], "the same entries have the same head"
-    with contextlib.closing(raw(tmp_path / "b")) as db:
-        rows = db.execute("SELECT seq, at, kind, host, step, body FROM entries ORDER BY seq").fetchall()
-        before = ""
-        for seq, at, kind, host, step, body in rows:
-            body = '{"n":99}' if seq == 3 else body
-            before = journal._hash(before, "RB-0001", seq, at, kind, host, step, body)
-            db.execute("UPDATE entries SET body = ?, hash = ? WHERE seq = ?", (body, before, seq))
-    store = Journal(tmp_path / "b")
+    before = ""
+    for seq, at, kind, host, step, body in place.sql("SELECT seq, at, kind, host, step, body FROM entries ORDER BY seq"):
+        body = '{"n":99}' if seq == 3 else body
+        before = journal._hash(before, "RB-0001", seq, at, kind, host, step, body)
+        place.sql("UPDATE entries SET body = ?, hash = ? WHERE seq = ?", body, before, seq)
+    store = place.open()
     assert heads[0] != store.verified("RB-0001")[-1].hash
     store.close()
 
@@ -282,16 +293,14 @@ def test_several_entries_are_one_commit(store: Journal) -> None:
     assert (1, [2, 3, 4], ["a", "b", "c"]) == (store.commits - before, [e.seq for e in made], [e.kind for e in made])
 
 
-def test_two_processes_write_into_one_store(tmp_path: Path) -> None:
+def test_two_processes_write_into_one_store(place: Place) -> None:
     """A person who approves writes from another process while the run goes on: both chains hold, nothing is lost."""
-    store = Journal(tmp_path)
+    store = place.open()
     run = store.start({})
     script = (
-        "import sys; from pathlib import Path; from engine.journal import Journal\n"
-        "j = Journal(Path(sys.argv[1]))\n"
-        "[j.append(sys.argv[2], 'key.given', {'n': n}) for n in range(40)]\n"
+        f"import sys\n{OPEN}\nj = opened(sys.argv[1])\n[j.append(sys.argv[2], 'key.given', {{'n': n}}) for n in range(40)]\n"
     )
-    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), run], cwd=ROOT)
+    other = subprocess.Popen([sys.executable, "-c", script, place.state, run], cwd=ROOT)
     for number in range(40):
         store.append(run, "note", {"n": number})
     assert 0 == other.wait(60)
@@ -304,37 +313,55 @@ def test_two_processes_write_into_one_store(tmp_path: Path) -> None:
 # -- when nothing can be written
 
 
-def full(store: Journal) -> None:
-    """From now on the store has no room: SQLite says so, as on a full disk."""
-    pages = store.store._db.execute("PRAGMA page_count").fetchone()[0]
-    store.store._db.execute(f"PRAGMA max_page_count={pages}")
+NO_ROOM = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON entries FOR EACH ROW WHEN (LENGTH(new.body) > 10000) EXECUTE FUNCTION no_room();
+"""
 
 
-def test_a_commit_that_fails_breaks_the_store_for_good(tmp_path: Path) -> None:
+def full(place: Place, store: Journal) -> None:
+    """From now on the store has no room for anything large, and says so, as with a full disk."""
+    if place.server:
+        place.sql(NO_ROOM)
+    else:
+        pages = store.store._db.execute("PRAGMA page_count").fetchone()[0]
+        store.store._db.execute(f"PRAGMA max_page_count={pages}")
+
+
+def freed(place: Place, store: Journal) -> None:
+    """There is room again."""
+    if place.server:
+        place.sql("DROP TRIGGER no_room ON entries")
+    else:
+        store.store._db.execute("PRAGMA max_page_count=1000000")
+
+
+def test_a_commit_that_fails_breaks_the_store_for_good(place: Place) -> None:
     """After one failed commit nothing is written any more, even when there is room again; a new process goes on."""
-    store = Journal(tmp_path)
+    store = place.open()
     run = store.start({})
     store.append(run, "note", {"n": 1})
-    full(store)
+    full(place, store)
     failed = refused(lambda: store.append(run, "note", {"text": "x" * 100_000}), "LG072")
     assert "full" in failed.diagnostics[0].summary
-    store.store._db.execute("PRAGMA max_page_count=1000000")
+    freed(place, store)
     refused(lambda: store.append(run, "note", {"n": 2}), "LG072")
     refused(lambda: store.append_all(run, [("a", {}, "", ""), ("b", {}, "", "")]), "LG072")
     refused(lambda: store.start({}), "LG072")
     refused(lambda: store.lock(run, ["h"], "x"), "LG072")
     assert 2 == len(store.verified(run)), "what was acknowledged can still be read"
-    other = Journal(tmp_path)
+    other = place.open()
     assert 3 == other.append(run, "note", {"n": 3}).seq
     assert [{}, {"n": 1}, {"n": 3}] == [entry.body for entry in other.verified(run)]
     other.close()
     store.close()
 
 
-def test_everybody_who_waits_for_a_failed_commit_is_told(store: Journal) -> None:
+def test_everybody_who_waits_for_a_failed_commit_is_told(place: Place, store: Journal) -> None:
     """Threads whose entries shared the commit that failed, and those that come after, all get the error; none hangs."""
     run, errors, written = store.start({}), [], []
-    full(store)
+    full(place, store)
 
     def write(number: int) -> None:
         try:
@@ -420,6 +447,7 @@ def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("places", ["sqlite"], indirect=True)
 def test_the_mode_is_one_that_survives_a_power_cut(store: Journal) -> None:
     """Rollback journal, synchronous=EXTRA: of the modes that were tried, the one that lost nothing."""
     assert "delete" == store.store._db.execute("PRAGMA journal_mode").fetchone()[0]
@@ -449,12 +477,11 @@ def test_a_listener_that_breaks_does_not_break_the_run(store: Journal) -> None:
 
 # -- claims and locks
 
-HOLD = """
+HOLD = f"""
 import sys, time
-from pathlib import Path
-from engine.journal import Journal
-j = Journal(Path(sys.argv[1]))
-run = j.start({})
+{OPEN}
+j = opened(sys.argv[1])
+run = j.start(dict())
 j.lock(run, sys.argv[2:], "a drill")
 print(run, flush=True)
 time.sleep(600)
@@ -462,10 +489,10 @@ time.sleep(600)
 
 
 @contextlib.contextmanager
-def holder(folder: Path, *hosts: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def holder(place: Place, *hosts: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Another process that runs a run and holds hosts, until it is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), *hosts], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, place.state, *hosts], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout
@@ -476,10 +503,10 @@ def holder(folder: Path, *hosts: str) -> Iterator[tuple[subprocess.Popen[str], s
         process.stdout.close()  # type: ignore[union-attr]
 
 
-def test_a_run_is_run_by_one_process(tmp_path: Path) -> None:
+def test_a_run_is_run_by_one_process(place: Place) -> None:
     """While a process runs a run, another that wants it is told who has it (exit 8); when it is killed, the next may."""
-    with holder(tmp_path) as (process, run):
-        store = Journal(tmp_path)
+    with holder(place) as (process, run):
+        store = place.open()
         assert store.held(run)
         refusal = refused(lambda: store.claim(run), "LG080", Exit.LOCKED)
         assert f"process {process.pid}" in refusal.diagnostics[0].summary
@@ -492,10 +519,10 @@ def test_a_run_is_run_by_one_process(tmp_path: Path) -> None:
         store.close()
 
 
-def test_looking_whether_a_run_is_held_takes_it_from_nobody(tmp_path: Path) -> None:
+def test_looking_whether_a_run_is_held_takes_it_from_nobody(place: Place) -> None:
     """Those who look do not hold: many may look while one claims."""
-    filled(tmp_path)
-    stores = [Journal(tmp_path) for _ in range(4)]
+    filled(place)
+    stores = [place.open() for _ in range(4)]
     stop = threading.Event()
 
     def look(store: Journal) -> None:
@@ -518,10 +545,10 @@ def test_looking_whether_a_run_is_held_takes_it_from_nobody(tmp_path: Path) -> N
         store.close()
 
 
-def test_hosts_are_taken_all_or_none(tmp_path: Path) -> None:
+def test_hosts_are_taken_all_or_none(place: Place) -> None:
     """A host that another living run holds refuses the whole set, names who has it and for what; the rest stays free."""
-    with holder(tmp_path, "b", "c") as (process, other):
-        store = Journal(tmp_path)
+    with holder(place, "b", "c") as (process, other):
+        store = place.open()
         run = store.start({})
         refusal = refused(lambda: store.lock(run, ["a", "b", "d"], "mine"), "LG080", Exit.LOCKED)
         said = refusal.diagnostics[0].summary
@@ -540,31 +567,30 @@ def test_hosts_are_taken_all_or_none(tmp_path: Path) -> None:
 
 # -- killed
 
-WRITE = """
+WRITE = f"""
 import sys, threading
-from pathlib import Path
-from engine.journal import Journal
-j = Journal(Path(sys.argv[1]))
-run = j.latest() or j.start({})
+{OPEN}
+j = opened(sys.argv[1])
+run = j.latest() or j.start(dict())
 def write(thread):
     n = 0
     while True:
         n += 1
-        e = j.append(run, "note", {"thread": thread, "n": n, "text": "x" * 300})
-        sys.stdout.write(f"{e.seq} {e.hash}\\n"); sys.stdout.flush()
+        e = j.append(run, "note", dict(thread=thread, n=n, text="x" * 300))
+        sys.stdout.write(str(e.seq) + " " + e.hash + chr(10)); sys.stdout.flush()
 for t in range(int(sys.argv[2])):
     threading.Thread(target=write, args=(t,)).start()
 """
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_a_killed_writer_leaves_a_whole_chain(tmp_path: Path, threads: int) -> None:
+def test_a_killed_writer_leaves_a_whole_chain(place: Place, threads: int) -> None:
     """Killed with signal 9 at any moment, again and again: what was acknowledged is there, and the chain holds."""
     acknowledged: dict[int, str] = {}
     dice = random.Random(threads)
     for _ in range(8):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITE, str(tmp_path), str(threads)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITE, place.state, str(threads)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         assert process.stdout
         lines = [process.stdout.readline() for _ in range(dice.randint(1, 12))]
@@ -575,7 +601,7 @@ def test_a_killed_writer_leaves_a_whole_chain(tmp_path: Path, threads: int) -> N
         process.stdout.close()
         pairs = (line.split() for line in lines if line.endswith("\n"))
         acknowledged |= {int(seq): digest for seq, digest in pairs}
-        store = Journal(tmp_path)
+        store = place.open()
         found = {entry.seq: entry.hash for entry in store.verified("RB-0001")}
         assert acknowledged.items() <= found.items()
         store.close()
