@@ -140,7 +140,7 @@ def test_who_slept_past_its_lease_does_and_writes_nothing_more(
     request: pytest.FixtureRequest, tmp_path: Path, store: str, kind: str, when: str, off: int
 ) -> None:
     """A process is stopped in mid-step. Another waits for its lease to lapse, takes the run over and finishes it. The first
-    goes on: it is refused (exit 8), adds no entry and no effect. Whatever its wall clock says, leases do not depend on it."""
+    goes on: it is refused (exit 8), adds no entry and no effect. Leases do not depend on its wall clock."""
     server = request.getfixturevalue("postgres") if store == "postgres" else None
     state = Places(tmp_path, server).new().state
     stage = Stage(tmp_path / "stage", {"execution": STEPS}, state=state)

@@ -68,10 +68,6 @@ def filled(place: Place, count: int = 6, runs: int = 1) -> list[str]:
     return names
 
 
-def raw(folder: Path) -> sqlite3.Connection:
-    return sqlite3.connect(folder / "journal.db", isolation_level=None)
-
-
 def refused(call: Callable[[], Any], code: str, ends: Exit = Exit.FAILED) -> JournalError:
     with pytest.raises(JournalError) as caught:
         call()
