@@ -40,7 +40,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("entries that have a meaning", ("ledger", "story")),
     ("what people wrote, where a run stands", ("environment", "freeze", "playbook", "roster", "standing", "underway")),
     ("the graph, the hosts, the people", ("inventory", "layout", "look", "picture", "reader", "statement")),
-    ("what is wrong with it, what is shown of it", ("account", "authority", "check", "live", "screen", "trust")),
+    (
+        "what is wrong with it, what is shown of it",
+        ("account", "authority", "check", "live", "rostering", "screen", "trust"),
+    ),
     ("the plan", ("page", "plan", "policy", "reference", "walk")),
     ("what the steps of a run share", ("drawing", "ending", "report", "rules", "site")),
     ("one try of a step", ("effect",)),

@@ -51,7 +51,10 @@ def helps() -> dict[str, str]:
     found = {"engine": main.cli.get_help(root)}
     for verb in main.VERBS:
         if (one := main.cli.get_command(root, verb)) is not None:
-            found[f"engine {verb}"] = one.get_help(click.Context(one, parent=root, info_name=verb))
+            context = click.Context(one, parent=root, info_name=verb)
+            found[f"engine {verb}"] = one.get_help(context)
+            for name, inner in one.commands.items() if isinstance(one, click.Group) else ():
+                found[f"engine {verb} {name}"] = inner.get_help(click.Context(inner, parent=context, info_name=name))
     return found
 
 

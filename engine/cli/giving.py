@@ -47,7 +47,7 @@ def give(store: Any, run: str, answer: Answer) -> int:
             Diagnostic("LG091", f"{run} takes no keys any more: {verdict.why}", hint=f"engine status {run}"), Exit.REJECTED
         )
     try:
-        at_hand = authority.available(people, os.environ.get("SSH_AUTH_SOCK"), answer.keys, _passphrase)
+        at_hand = authority.available(people, os.environ.get("SSH_AUTH_SOCK"), answer.keys, passphrase)
         who, signer = _one(at_hand, answer.person, verdict, rule, people, requester, decision)
         role = authority.role_for(rule, people, verdict, who, requester, decision)
         _overridden(run, decision, answer.overrides, closed)
@@ -241,7 +241,8 @@ def _reason() -> str:
     return str(click.prompt("Reason for the record", default="", show_default=False, err=True)) if sys.stdin.isatty() else ""
 
 
-def _passphrase(path: str) -> str:
+def passphrase(path: str) -> str:
+    """Asked on the terminal; nothing where there is none."""
     if not sys.stdin.isatty():
         return ""
     return str(click.prompt(f"Passphrase of {path}", hide_input=True, err=True, default="", show_default=False))

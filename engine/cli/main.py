@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "note": ("Add a line to a run's record.", "look"),
     "ledger": ("Which version served where and when, and which must never come back.", "look"),
     "observe": ("Put on record what serves now, as registries and endpoints say.", "look"),
+    "roster": ("Who may give which key, and is it signed? Change, sign, pin it.", "look"),
     "candidates": ("Which versions could be gone back to, each with its reason.", "look"),
     "explain": ("Where a variable's value comes from.", "look"),
     "graph": ("Draw a playbook: text, DOT, Mermaid, SVG.", "look"),

@@ -191,4 +191,4 @@ def test_modules_beside_a_playbook_have_pages_too(tmp_path: Path, capsys: pytest
 
 def test_the_pages_are_made_from_the_commands_own_help() -> None:
     """The help in the reference is what a terminal of 80 columns shows."""
-    assert ["engine", *(f"engine {verb}" for verb in main.VERBS)] == list(doc.helps())
+    assert ["engine", *(f"engine {verb}" for verb in main.VERBS)] == [name for name in doc.helps() if name.count(" ") < 2]
