@@ -46,6 +46,8 @@ class _Header(NamedTuple):
 
 def looked_at(path: Path, version: str) -> str:
     """The journal mode of the database at `path`, a key of MODES. Raises JournalError for what must not be opened."""
+    if not path.is_file():
+        raise _untrusted("LG070", f"{path} is no file", "move it away, or restore a copy")
     _alone(path.parent, 0o022)
     _alone(path, 0o177)
     with path.open("rb") as file:
@@ -97,8 +99,6 @@ def _alone(path: Path, others: int) -> None:
     """Raises JournalError unless it is ours, and nobody else has the permissions `others`."""
     found = path.stat()
     what = "folder" if stat.S_ISDIR(found.st_mode) else "file"
-    if what == "file" and not stat.S_ISREG(found.st_mode):
-        raise _untrusted("LG070", f"{path} is no file", "move it away, or restore a copy")
     if found.st_uid != os.geteuid():
         said = f"{path} belongs to another user (number {found.st_uid}; you are {os.geteuid()})"
         raise _untrusted("LG075", said, f"run the engine as the {what}'s owner, or name another folder with --state")

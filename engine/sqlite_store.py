@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,12 @@ class SqliteStore:
         database_file.local(self.folder)
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        with closing(connect(Path(":memory:"))) as empty:  # even to be asked this, a SQLite would repair the file first
+            version = empty.execute("SELECT sqlite_version()").fetchone()[0]
+        mode = database_file.looked_at(self.path, version)
         db = connect(self.path)
         try:
-            version = db.execute("SELECT sqlite_version()").fetchone()[0]  # this does not touch the file yet
-            self._prepare(db, database_file.looked_at(self.path, version))
+            self._prepare(db, mode)
         except BaseException:
             db.close()  # and with it the transaction: else nobody else could open the store while this process lives
             raise
@@ -87,6 +89,8 @@ class SqliteStore:
                 db.execute(statement + (_NO_ROWID if statement.startswith("CREATE TABLE") else ""))
             db.execute(f"PRAGMA user_version={FORMAT}")
             db.execute(f"PRAGMA application_id={secrets.randbits(31)}")  # tells its journals from another store's
+        # in a write-ahead log every commit names its store, so that another store's log can be told from this one's
+        self._stamp = f"PRAGMA application_id={db.execute('PRAGMA application_id').fetchone()[0]}" if mode == "wal" else ""
         db.execute("COMMIT")
 
     def _still_used(self) -> None:
@@ -109,6 +113,8 @@ class SqliteStore:
                 raise Broken(str(error)) from None
             try:
                 result = work(_Rows(self._db))
+                if self._stamp:
+                    self._db.execute(self._stamp)
                 self._db.execute("COMMIT")
             except BaseException as error:
                 with suppress(sqlite3.Error):
