@@ -34,7 +34,7 @@ def opened(folder: Path, mode: str) -> Journal:
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_a_journal_of_another_store_is_refused(memory: Path, mode: str) -> None:
-    """The store's own is taken; another store's is refused by name, nothing is changed, and without it the store is whole."""
+    """The store's own is taken; another store's is refused by name, and nothing is changed."""
     own, other = hot(memory / "a", mode, 1, 0.5), hot(memory / "b", mode, 2, 0.7)
     name = "journal.db-journal" if mode == "delete" else "journal.db-wal"
     folder = memory / "state"
