@@ -17,6 +17,9 @@ sys.path.append(str(Path(__file__).parent))  # the rooms that tests share: stage
 hypothesis.settings.register_profile("lastgood", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("lastgood")
 
+# Folders in memory, where many tests keep their stores, are small on some machines. Tests of the reserve set their own.
+os.environ.setdefault("LASTGOOD_RESERVE", "0")
+
 #: Set in CI (.ci/run), where everything is installed.
 SKIP_NOTHING = os.environ.get("LASTGOOD_SKIP_NOTHING") == "1"
 

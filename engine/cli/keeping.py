@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,8 @@ from engine.diagnostics import Diagnostic, EngineError, Exit
 from engine.store import Store
 
 _SCHEMES = ("postgresql", "postgres")
+#: MiB that have to be free where this machine keeps its files before a run begins to change something.
+_RESERVE = 64
 
 
 def shared(state: str) -> bool:
@@ -23,6 +26,19 @@ def exists(state: str) -> bool:
     from engine import sqlite_store
 
     return shared(state) or sqlite_store.exists(Path(state))
+
+
+def roomy(files: Path) -> None:
+    """Raises EngineError where the disk is nearly full: a run that cannot write down what it does would stop half-way."""
+    said = os.environ.get("LASTGOOD_RESERVE", str(_RESERVE))
+    if not said.isdecimal():
+        raise click.UsageError(f"LASTGOOD_RESERVE: {said!r} is no number of MiB")
+    disk = os.statvfs(files)
+    free = disk.f_bavail * disk.f_frsize >> 20
+    if free < int(said):
+        told = f"only {free} MiB are free at {files}, and {said} MiB are kept for the record of what is changed"
+        hint = "nothing was changed; free the disk, then try again (LASTGOOD_RESERVE=0 goes on without)"
+        raise EngineError(Diagnostic("LG077", told, hint=hint), Exit.FAILED)
 
 
 def opened(state: str, files: Path, lease: float) -> Store:

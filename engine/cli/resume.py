@@ -40,7 +40,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     import gc
 
     from engine import ending, journal, runner
-    from engine.cli import opening, running
+    from engine.cli import keeping, opening, running
 
     gc.disable()  # a long record makes hundreds of thousands of objects and no circle: collecting would be most of the time
     store = running.store(context, must_exist=True)
@@ -58,6 +58,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     if last is None or last.body["outcome"] not in ending.ENDED:
         entries = _decided(site, entries, who) if not yes and sys.stdin.isatty() else entries
     extended = _deadline(site, entries, last, said["extend"])
+    keeping.roomy(store.folder)
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         more = {"forks": said["forks"], "if_triggered": body.get("if_triggered", False)}
         hopes = running.wishes(store, run, view, not said["no_wait"], said["keys"], **more)

@@ -49,7 +49,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     engine run playbooks/fraud.yml -i inventories/production -e to=1.3.2 --check --diff
     """
     from engine import __version__, plan
-    from engine.cli import opening, reopening, running
+    from engine.cli import keeping, opening, reopening, running
     from engine.runner import Run
     from engine.site import Site
 
@@ -66,6 +66,8 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         ready = opening.opened(playbook, inventories, _options(said), who)
     _known_steps(ready.plan, said)
     store = running.store(context)
+    if not check:
+        keeping.roomy(store.folder)
     if saved is not None:
         _once(store, saved)
     site: Site = running.site(ready, store, "", folder, who, check, inventories)

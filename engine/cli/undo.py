@@ -31,7 +31,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     engine undo RB-0007 --playbook playbooks/fraud.yml -i inventories/production
     """
     from engine import undo, words
-    from engine.cli import opening, running
+    from engine.cli import keeping, opening, running
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
@@ -63,6 +63,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
         raise click.UsageError(f"{question} There is no terminal to ask on: say --yes")
     if not yes and not click.confirm(question, default=False, err=True):
         return Exit.INTERRUPTED
+    keeping.roomy(store.folder)
     with running.shown(store, False, None) as view:
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}", running.told)
         try:
