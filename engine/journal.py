@@ -10,17 +10,15 @@ note, a wish to cancel) need no lease.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine import leases, sqlite_store
+from engine import chain, leases, sqlite_store
+from engine.chain import FIELDS, Entry, ending
 from engine.diagnostics import Exit
 from engine.leases import HOST, RUN, Lease, Owner
 from engine.store import Broken, JournalError, Result, Rows, Store
@@ -30,30 +28,9 @@ __all__ = ["Entry", "Journal", "JournalError", "ending"]
 
 #: Seconds for which a lease holds when it is not renewed, which happens three times in this time.
 LEASE = 15.0
-_FIELDS = "run, seq, at, kind, host, step, body, hash"
-_SELECT = f"SELECT {_FIELDS} FROM entries WHERE run = ?"  # noqa: S608
+_SELECT = f"SELECT {FIELDS} FROM entries WHERE run = ?"  # noqa: S608
 #: The run with the highest number: it has four digits at least, and may have five.
 _NEWEST = "SELECT run FROM entries WHERE seq = 1 AND kind = 'run.started' ORDER BY LENGTH(run) DESC, run DESC LIMIT 1"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row. `at`: UTC, in seconds since 1970. `text`: the body as JSON, as it was hashed. `seq` 0: live, not stored."""
-
-    run: str
-    seq: int
-    at: float
-    kind: str
-    host: str
-    step: str
-    text: str
-    hash: str = ""
-
-    @cached_property
-    def body(self) -> dict[str, Json]:
-        """What the entry says."""
-        found: dict[str, Json] = json.loads(self.text)
-        return found
 
 
 @dataclass
@@ -123,7 +100,7 @@ class Journal:
 
     def start(self, body: dict[str, Json]) -> str:
         """Begins a run: its number, its first entry and the lease on it are one commit. Returns its id (``RB-0001``)."""
-        text, at, me, made = _dump(body), self._time(), Owner.me(self._person), list[tuple[Entry, int]]()
+        text, at, me, made = chain.text_of(body), self._time(), Owner.me(self._person), list[tuple[Entry, int]]()
 
         def work(rows: Rows) -> tuple[Entry, int]:
             if made and _there(rows, made[-1][0]):
@@ -147,7 +124,7 @@ class Journal:
 
     def append_all(self, run: str, rows: Sequence[tuple[str, dict[str, Json], str, str]]) -> list[Entry]:
         """Adds entries in one commit: all of them or none."""
-        tickets = [_Ticket(run, kind, host, step, _dump(body), self._time()) for kind, body, host, step in rows]
+        tickets = [_Ticket(run, kind, host, step, chain.text_of(body), self._time()) for kind, body, host, step in rows]
         first = tickets[0]
         with self._queued:
             self._queue.extend(tickets)
@@ -219,11 +196,9 @@ class Journal:
             if one.run not in heads:
                 last = rows("SELECT seq, hash FROM entries WHERE run = ? ORDER BY seq DESC LIMIT 1", one.run)
                 heads[one.run] = (last[0][0], last[0][1]) if last else (0, "")
-            seq, before = heads[one.run]
-            digest = _hash(before, one.run, seq + 1, one.at, one.kind, one.host, one.step, one.text)
-            made.append(Entry(one.run, seq + 1, one.at / 1e6, one.kind, one.host, one.step, one.text, digest))
-            heads[one.run] = (seq + 1, digest)
-        rows.many(f"INSERT INTO entries ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(one) for one in made])  # noqa: S608
+            made.append(chain.following(heads[one.run], one.run, one.at, one.kind, one.host, one.step, one.text))
+            heads[one.run] = (made[-1].seq, made[-1].hash)
+        rows.many(f"INSERT INTO entries ({FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [one.row for one in made])  # noqa: S608
         return made
 
     def _write(self, work: Callable[[Rows], Result], sole: bool = False) -> Result:
@@ -247,7 +222,7 @@ class Journal:
 
     def announce(self, run: str, kind: str, body: dict[str, Json], host: str = "", step: str = "") -> None:
         """Tells the listeners what is going on without recording it (a step has started, a question is open)."""
-        self._tell(Entry(run, 0, self._now(), kind, host, step, _dump(body)))
+        self._tell(Entry(run, 0, self._now(), kind, host, step, chain.text_of(body)))
 
     def _tell(self, entry: Entry) -> None:
         for listener in list(self.listeners):
@@ -271,17 +246,14 @@ class Journal:
 
     def entries(self, run: str, after: int = 0) -> list[Entry]:
         """The run's entries with a number above `after`, in order."""
-        return [_entry(row) for row in self._look(f"{_SELECT} AND seq > ? ORDER BY seq", run, after)]
+        return [Entry.of(row) for row in self._look(f"{_SELECT} AND seq > ? ORDER BY seq", run, after)]
 
     def verified(self, run: str) -> list[Entry]:
         """The run's entries, after every hash of the chain was computed again. Raises JournalError where it breaks."""
         found = self.entries(run)
-        before = ""
-        for number, e in enumerate(found, 1):
-            before = _hash(before, e.run, e.seq, round(e.at * 1e6), e.kind, e.host, e.step, e.text)
-            if e.seq != number or e.hash != before:
-                why = f"the journal of {run} was changed: entry {number} does not follow from the one before it"
-                raise JournalError("LG073", why, "keep a copy of the store; this run cannot be continued")
+        if number := chain.fault(found):
+            why = f"the journal of {run} was changed: entry {number} does not follow from the one before it"
+            raise JournalError("LG073", why, "keep a copy of the store; this run cannot be continued")
         return found
 
     def runs(self) -> list[tuple[Entry, Entry]]:
@@ -291,7 +263,7 @@ class Journal:
         found = []
         for name in names:
             both = "(1, (SELECT MAX(seq) FROM entries WHERE run = ?))"
-            ends = [_entry(row) for row in self._look(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)]
+            ends = [Entry.of(row) for row in self._look(f"{_SELECT} AND seq IN {both} ORDER BY seq", name, name)]
             if not ends:  # the index names what the table has not
                 raise JournalError("LG073", f"the journal of {name} is damaged", "restore a copy of the store")
             found.append((ends[0], ends[-1]))
@@ -444,7 +416,7 @@ class Journal:
                 "why": why,
             }
             host = name if found.name == HOST + name else ""
-            made = self._enter(rows, [_Ticket(found.run, "lock.broken", host, "", _dump(body), self._time())])[0]
+            made = self._enter(rows, [_Ticket(found.run, "lock.broken", host, "", chain.text_of(body), self._time())])[0]
             broken.append((found, made))
             return broken[-1]
 
@@ -453,16 +425,6 @@ class Journal:
             return None
         self._tell(done[1])
         return done[0]
-
-
-def ending(entries: Sequence[Entry]) -> Entry | None:
-    """The `run.ended` that holds: messages may follow it, but no resume and no undo."""
-    for entry in reversed(entries):
-        if entry.kind == "run.ended":
-            return entry
-        if entry.kind in ("run.resumed", "undo.started"):
-            return None
-    return None
 
 
 def _held_by(one: Lease) -> str:
@@ -474,27 +436,4 @@ def _held_by(one: Lease) -> str:
 
 def _there(rows: Rows, one: Entry) -> bool:
     """Whether the entry is in the record: a commit whose answer was lost may have been done."""
-    return rows(f"{_SELECT} AND seq = ?", one.run, one.seq) == [_row(one)]
-
-
-def _row(one: Entry) -> tuple[Any, ...]:
-    return one.run, one.seq, round(one.at * 1e6), one.kind, one.host, one.step, one.text, one.hash
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    run, seq, at, kind, host, step, text, digest = row
-    return Entry(run, seq, at / 1e6, kind, host, step, text, digest)
-
-
-def _dump(body: dict[str, Json]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    # half a character, as a host may send it in JSON, is no text: nobody could write or show it
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _hash(before: str, run: str, seq: int, at: int, kind: str, host: str, step: str, text: str) -> str:
-    """sha256 over the previous hash and this entry's fields, each with its length, so that no two entries read alike."""
-    when = f"{len(str(seq))}:{seq}{len(str(at))}:{at}"
-    where = f"{len(kind)}:{kind}{len(host)}:{host}{len(step)}:{step}"
-    whole = f"{len(before)}:{before}{len(run)}:{run}{when}{where}{len(text)}:{text}"
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+    return rows(f"{_SELECT} AND seq = ?", one.run, one.seq) == [one.row]

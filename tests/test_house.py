@@ -29,7 +29,7 @@ PACKAGES = ("engine", "modules", "schemas", "playbooks", "inventories")
 #: The floor plan, ground floor first. A room may know the rooms below its floor, and nobody on its own floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("evidence: files, archives, trees", ("bag", "members", "merkle")),
-    ("values and words", ("abreast", "budget", "canon", "diagnostics", "errand", "layers", "leak", "sshsig")),
+    ("values and words", ("abreast", "budget", "canon", "chain", "diagnostics", "errand", "layers", "leak", "sshsig")),
     (
         "one thing each, that needs no other",
         ("calling", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),

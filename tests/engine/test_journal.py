@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from places import Place, Places
 
-from engine import journal, sqlite_store
+from engine import chain, journal, sqlite_store
 from engine.diagnostics import Exit
 from engine.journal import Entry, Journal, JournalError
 
@@ -228,7 +228,7 @@ def test_no_two_entries_read_alike() -> None:
     words = ("", "1", ":", "1:", "1:a", "a", "2:a1")
     rows = list(itertools.product(words, words, words, words))
     assert len(rows) == len(
-        {journal._hash(before, "RB-0001", 1, 1, kind, host, step, "{}") for before, kind, host, step in rows}
+        {chain.hashed(before, "RB-0001", 1, 1, kind, host, step, "{}") for before, kind, host, step in rows}
     )
 
 
@@ -245,7 +245,7 @@ def test_a_whole_record_that_was_written_anew_has_another_head(places: Places) -
     before = ""
     for seq, at, kind, host, step, body in place.sql("SELECT seq, at, kind, host, step, body FROM entries ORDER BY seq"):
         body = '{"n":99}' if seq == 3 else body
-        before = journal._hash(before, "RB-0001", seq, at, kind, host, step, body)
+        before = chain.hashed(before, "RB-0001", seq, at, kind, host, step, body)
         place.sql("UPDATE entries SET body = ?, hash = ? WHERE seq = ?", body, before, seq)
     store = place.open()
     assert heads[0] != store.verified("RB-0001")[-1].hash
