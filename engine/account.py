@@ -193,6 +193,10 @@ def _decision(story: Story) -> Part:
     if story.decision:
         why = f" ({story.decision['why']})" if story.decision.get("why") else ""
         lead.append(f"Settled at {words.utc(story.decided_at)}: {story.decision.get('decision')}{why}.")
+        if named := story.decision.get("freeze_override"):
+            lead.append(f"Freeze windows that the keys override by name: {', '.join(named)}.")
+    if told := standing.glass(story):
+        lead.append(f"The glass was broken: {told}.")
     rows = []
     for key in story.keys:
         verdict = f"not counted: {key.refused}" if key.refused else "counted"

@@ -266,6 +266,30 @@ def _count(
     count.given[_open(rule, names, said["role"])] = said
 
 
+def ratifier(
+    rule: Rule,
+    people: Roster,
+    request: Mapping[str, Json],
+    requester: str,
+    body: Mapping[str, Json],
+    alone: Mapping[str, Json],
+    now: float,
+) -> Said:
+    """Who ratifies with the key in `body` what the key `alone` (person, fingerprint) let through. Raises Refused.
+
+    It is another person with another SSH key, of a role that the question asks. When it is given decides nothing here.
+    """
+    said = statement.verify(body, people, now)
+    _bound(said, request, requester, now)
+    if said["decision"] != "ratify":
+        raise Refused("it does not ratify anything")
+    if said.person.name == alone["person"] or said.fingerprint == alone["fingerprint"]:
+        raise Refused("who went alone cannot ratify it: a second person has to look")
+    if reason := objection(rule, [None for _ in rule.slots], said.person, said["role"], "approve", requester):
+        raise Refused(reason)
+    return said
+
+
 def _settled(
     rule: Rule,
     slots: tuple[tuple[str, str | None], ...],
@@ -319,7 +343,7 @@ def _bound(said: Said, request: Mapping[str, Json], requester: str, now: float) 
         raise Refused("it does not count yet")
     if said["facts"] != request.get("facts") and not said.fields.get("first"):
         raise Refused("who signed it was shown other facts")
-    if said["at"] >= said["expires"]:
+    if said["at"] >= said["expires"] and said["decision"] != "ratify":  # that comes when everything is over
         raise Refused("it was given after the question had expired")
     if said["at"] > now + SKEW:
         raise Refused("its time lies in the future: is the clock of who signs right?")

@@ -42,15 +42,15 @@ class Outbox:
         if self.site.plan.playbook.section("communications"):
             self._thread.start()
 
-    def event(self, *names: str, of: tuple[str, dict[str, Json]] | None = None) -> None:
+    def event(self, *names: str, of: tuple[str, dict[str, Json]] | None = None, turn: str = "") -> None:
         """Queues a message for every step of communications that waits for one of these events.
 
         `of`: the entry that the events are about, as (kind, body); both are on the disk or neither. A run that was taken up
-        again after its end may end, and tell so, once more.
+        again after its end may end, and tell so, once more. `turn`: what tells a repeat from the one before it: the day.
         """
         run, due = self.site.run, []
         for name in () if self.site.check else names:
-            again = f"\n{self.lives}" if self.lives and of else ""
+            again = f"\n{turn or self.lives}" if turn or (self.lives and of) else ""
             for one in self.site.plan.playbook.section("communications"):
                 key = hashlib.sha256(f"{run}\n{one.id}\n{name}{again}".encode()).hexdigest()[:32]
                 if name in one.on and key not in self.messages:

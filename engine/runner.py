@@ -435,6 +435,8 @@ class Run:
             body["why"] = f"not put back: {left}"
         if self.stopping == "deadline" and "" in results:
             body["cause"] = "deadline"
+        if glass := self.leave.settled.get("glass"):
+            body["glass"] = glass
         self.outbox.event(word, *(("failed",) if word == "drifted" else ()), "ended", of=("run.ended", body))
         self.outbox.close()
         return ending.EXITS[word]

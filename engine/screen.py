@@ -39,6 +39,8 @@ def recap(story: Story, look: Style = PLAIN, report: str = "") -> str:
             lines += [*field("waits for", stand.waiting, look), *field("nothing", stand.nothing, look)]
         lines += [line for step in _checks(story) for line in field("check", step, look)]
     lines += _people(story, look)
+    if told := standing.glass(story):
+        lines += field("glass", told, look, "" if story.ratified else "bad")
     for i, text in enumerate(standing.for_people(story)[:5], 1):
         lines += field("for you" if i == 1 else "", f"{i} {text}", look, "warn")
     if report:
@@ -159,6 +161,8 @@ def status(story: Story, now: float, look: Style = PLAIN, alive: bool | None = N
         left_over = words.span(max(story.deadline - now, 0.0))
         lines += field("deadline", f"{words.utc(story.deadline)}, in {left_over}: then the run ends failed", look)
     lines += field("safe?", stand.safe, look)
+    if told := standing.glass(story):
+        lines += field("glass", told, look, "" if story.ratified else "bad")
     if stand.exit == 5:
         lines += _slots(story, look)
     lines += [*field("waits for", stand.waiting, look), *field("nothing", stand.nothing, look)]

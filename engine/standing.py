@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine import words
 from engine.journal import Entry
@@ -41,6 +41,13 @@ class Standing:
 
 def of(story: Story, alive: bool | None = None) -> Standing:
     """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked."""
+    if story.outcome and story.glass and not story.ratified and not _undo_asked(story):
+        told = _ended(story)
+        waiting = f"a second person, who ratifies what {story.glass['person']} did alone"
+        nothing = f"it stays UNRATIFIED, and is told again every day after {words.utc(story.glass['ratify_by'])}"
+        return replace(
+            told, word=f"{told.word} UNRATIFIED", waiting=waiting, nothing=nothing, next=f"engine ratify {story.run}"
+        )
     if story.outcome:
         return _undo_waiting(story) if _undo_asked(story) else _ended(story)
     if _refused(story) and (alive is False or story.interrupted):
@@ -113,6 +120,17 @@ def _interrupted(story: Story) -> Standing:
         "it stays exactly as it is now; nothing goes on by itself",
         f"engine resume {story.run}",
     )
+
+
+def glass(story: Story) -> str:
+    """What one person did alone and whether a second one has looked at it; empty where nobody broke the glass."""
+    if not story.glass:
+        return ""
+    alone, done = f"{story.glass['person']} went alone, as {story.glass['role']}", story.ratified
+    if not done:
+        return f"{alone}; UNRATIFIED, a second key is due by {words.utc(story.glass['ratify_by'])}"
+    late = ", after its time" if done.get("late") else ""
+    return f"{alone}; ratified by {done.get('person')} as {done.get('role')} at {words.utc(done['when'])}{late}"
 
 
 def _ended(story: Story) -> Standing:
@@ -321,6 +339,8 @@ def describe(story: Story, entry: Entry) -> Said:
     body, kind = entry.body, entry.kind
     if kind.startswith("run.") or kind in ("batch.started", "gate.opened"):
         return _of_run(story, kind, entry.step, body)
+    if kind == "glass.broken":
+        return Said("glass broken", str(body.get("person")), f"everybody is told first; {body.get('why')}", "decision")
     if kind.startswith(("key.", "authority.")):
         return _of_keys(story, entry, body)
     if kind.startswith("message."):
@@ -387,6 +407,9 @@ def _of_keys(story: Story, entry: Entry, body: Mapping[str, Json]) -> Said:
         number = sum(1 for key in ours if not key.refused and key.seq <= entry.seq)
         counts = f"not counted: {mine.refused}" if mine and mine.refused else f"key {number} of {needed}"
         return Said("key given", person, f"{counts}, as {body.get('role')}{why}", "decision")
+    if entry.kind == "key.ratified":
+        why = str((body.get("statement") or {}).get("reason") or "")
+        return Said("ratified", person, f"as {body.get('role')}{', late' if body.get('late') else ''}: {why}", "decision")
     if entry.kind == "key.refused":
         return Said("key not counted", person, str(body.get("why") or ""), "decision")
     people = words.some(body.get("people") or [], 5) or "engine"

@@ -222,6 +222,9 @@ class Story:
         self.keys: list[Key] = []
         self.decision: Mapping[str, Json] = {}
         self.decided_at = 0.0
+        #: Who went alone and until when that has to be ratified; who has ratified it.
+        self.glass: Mapping[str, Json] = {}
+        self.ratified: Mapping[str, Json] = {}
         self.pauses: list[tuple[float, str, str]] = []
         self.messages: dict[str, Message] = {}
         self.undo_steps: list[Step] = []
@@ -275,6 +278,10 @@ class Story:
     def _on_run_ended(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.ended, self.outcome = entry.at, str(body.get("outcome", ""))
         self.exit, self.why, self.cause = body.get("exit"), str(body.get("why") or ""), str(body.get("cause") or "")
+        self.glass = self.glass or body.get("glass") or {}
+
+    def _on_key_ratified(self, entry: Entry, body: Mapping[str, Json]) -> None:
+        self.ratified = {**body, "when": entry.at}
 
     def _on_batch_started(self, _: Entry, body: Mapping[str, Json]) -> None:
         self.batch = int(body.get("number") or 0)
@@ -345,14 +352,8 @@ class Story:
 
     def _on_key_given(self, entry: Entry, body: Mapping[str, Json]) -> None:
         said = body.get("statement") or {}
-        key = Key(
-            entry.at,
-            entry.seq,
-            str(body.get("person", "")),
-            str(body.get("role", "")),
-            str(body.get("fingerprint", "")),
-            said,
-        )
+        person, role, fingerprint = (str(body.get(name, "")) for name in ("person", "role", "fingerprint"))
+        key = Key(entry.at, entry.seq, person, role, fingerprint, said)
         keys = self.undo_keys if self.undo_asked else self.keys
         if any(other.person == key.person for other in keys if not other.refused):
             key.refused = "this person has already given a key"
@@ -369,7 +370,7 @@ class Story:
         if body.get("of") == "undo":
             self.undo_settled = True
             return
-        self.decision, self.decided_at = body, entry.at
+        self.decision, self.decided_at, self.glass = body, entry.at, body.get("glass") or {}
         if body.get("decision") == "approved":
             for key in self.counted():
                 # The engine has checked every signature; what it did not count is not shown as counted.

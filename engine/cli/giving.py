@@ -37,8 +37,8 @@ class Answer:
 def give(store: Any, run: str, answer: Answer) -> int:
     """Shows what would be signed, has it confirmed, signs it and writes it to the journal."""
     request, given, entries = _question(store, run)
-    now, closed = _now(store, entries)
-    people = now.roster
+    current, closed = now(store, entries)
+    people = current.roster
     _same_roster(run, request, people)
     rule, requester, decision = authority.asked(request), request["requester"], answer.decision
     verdict = authority.judge(rule, people, request, requester, given, time.time(), [one.name for one in closed])
@@ -59,7 +59,7 @@ def give(store: Any, run: str, answer: Answer) -> int:
         said = stated(answer.because or "")
         _show(canon.dumps(said), verdict)
         if decision != "reject":
-            _confirmed(str((request["facts"].get("back_to") or {}).get("version") or run), answer.typed)
+            confirmed(str((request["facts"].get("back_to") or {}).get("version") or run), answer.typed)
         if answer.because is None and (because := _reason()):
             said = stated(because)
         body = statement.sign(said, signer)
@@ -92,7 +92,7 @@ def _question(store: Any, run: str) -> tuple[dict[str, Any], list[dict[str, Any]
     return asked.body, question.given(entry for entry in entries if entry.seq > asked.seq), entries
 
 
-def _now(store: Any, entries: Sequence[Any]) -> tuple[Policy, tuple[Window, ...]]:
+def now(store: Any, entries: Sequence[Any]) -> tuple[Policy, tuple[Window, ...]]:
     """Who may say yes now, and the freeze windows that are open for the run's hosts.
 
     Where the inventory is on another machine it goes by what the run keeps: the engine that runs it judges every key anew.
@@ -102,9 +102,9 @@ def _now(store: Any, entries: Sequence[Any]) -> tuple[Policy, tuple[Window, ...]
     paths = [path for path in known if Path(path).exists()]
     there = paths or Path(kept.get("folder", "/nowhere")).is_dir()
     read = opening.policy_of(kept, paths, store.folder) if there else None
-    now = read() if read else policy.stored(kept)
+    found = read() if read else policy.stored(kept)
     rows = [HostRow(name, tuple(groups), {}) for name, groups, *_ in plan["hosts"]]
-    return now, now.open_now(rows, time.time())
+    return found, found.open_now(rows, time.time())
 
 
 def _same_roster(run: str, request: dict[str, Any], people: Any) -> None:
@@ -220,7 +220,8 @@ def _waiting(now: Any, hosts: int, facts: dict[str, Any], key: dict[str, Any]) -
     return f"{serves}{since}; at {words.utc(key['expires'], date=False)} it lapses, which means no"
 
 
-def _confirmed(version: str, typed: str | None) -> None:
+def confirmed(version: str, typed: str | None) -> None:
+    """Has the version typed, on the terminal or with --confirm. Raises EngineError (LG092)."""
     if typed is None and sys.stdin.isatty():
         typed = click.prompt(f"Type {version} to give the key", default="", show_default=False, err=True)
     if typed is not None and typed != version:

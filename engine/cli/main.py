@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("Check playbooks: every mistake at once. Contacts nobody.", "roll back"),
     "approve": ("Give a key to a run that waits for one.", "roll back"),
     "reject": ("Refuse a run that waits for a key. It is final.", "roll back"),
+    "ratify": ("The second key for a run that one person let through alone.", "roll back"),
     "resume": ("Go on after a crash, a failure, a stop or a wait.", "roll back"),
     "resolve": ("Say what became of a step that nobody can read.", "roll back"),
     "undo": ("Put back what a run has changed.", "roll back"),

@@ -65,6 +65,7 @@ def _row(store: Journal, first: Entry, last: Entry) -> dict[str, Any]:
             told.outcome, ""
         )
         word = word or ("LOCKED" if told.exit == 8 else told.outcome.upper())
+        word += " UNRATIFIED" if told.glass and not told.ratified else ""
     elif not alive and stand.exit == 130 and not told.interrupted:
         word = "DEAD"  # nobody said that it was to stop
     until = told.ended if told.ended is not None else time.time() if alive else told.last
