@@ -36,6 +36,10 @@ class Entry(Protocol):
     def schema(self) -> dict[str, Json]:
         """The parameters."""
 
+    @property
+    def acts(self) -> bool:
+        """Whether it changes anything."""
+
     def has(self, word: str) -> bool:
         """Whether the module has this optional function."""
 
@@ -167,7 +171,7 @@ class _Checker:
         if allowed and step.section not in allowed:
             summary = f"`{step.module}` belongs in {' or '.join(allowed)}, and this is {step.section}"
             self._say("LG041", summary, place, f"move the step to {allowed[0]}")
-        if not SECTIONS[step.section].changes and entry.has("apply"):
+        if not SECTIONS[step.section].changes and entry.acts:
             summary = f"`{step.module}` changes things; {step.section} only looks"
             self._say("LG041", summary, place, "move it to execution")
         special = self._formats(step, entry.schema, step.params) if isinstance(step.params, dict) else []
@@ -203,7 +207,7 @@ class _Checker:
 
     def _taken(self, step: Step, entry: Entry) -> None:
         """What follows from parameters that the module takes: its undo, its crash class, what it hands on."""
-        if entry.has("apply"):
+        if entry.acts:
             self.undo[step.id] = entry.can_undo(step.params)
         if step.retries and entry.crash_class(step.params) == "D":
             summary = f"`{step.module}` cannot be read back, so it is never tried twice"

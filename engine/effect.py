@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from engine import canon, template, words
 from engine.calling import StillOut
 from engine.check import HostRow
 from engine.diagnostics import printable
+from engine.operation import Going, Lost, Operation
 from engine.playbook import SECTIONS, Step
 from engine.site import Site
 from modules.contract import Change, Context, Json, ModuleError, State, Stopped, compared, diff
@@ -86,17 +88,24 @@ def settle(doing: Doing, attempt: int) -> Settled:
     ctx = site.context(step, doing.row, doing.id, names, doing.deadline, doing.generation)
     before, wanted = site.caller.compare(entry, params, ctx)
     change = diff(before, wanted)
-    intent = site.unsettled.pop(place, None)
-    if intent is not None and entry.has("apply"):
-        verdict = _after_crash(doing, entry, params, change, intent, before)
+    operation = Operation(site, entry, params, place) if entry.has("start") else None
+    intent = site.unsettled.get(place)
+    if operation:
+        ctx = replace(ctx, key=intent["key"] if intent else operation.anew(ctx.key))
+    if intent is not None and entry.acts:
+        mine = operation.taken_up(intent, ctx) if operation else None
+        del site.unsettled[place]
+        if mine:
+            return _concluded(doing, entry, params, intended(intent) or change, before, ctx, partial(mine.waited, ctx))
+        verdict = _after_crash(doing, entry, params, change, intent, before, operation)
         if verdict is not None:
             return verdict
     if not change:
         if place in site.tried:
             return _result("changed", before, site.tried[place], "found done: an earlier try of this run changed it")
-        why = "a check that holds" if not entry.has("apply") else ""
+        why = "a check that holds" if not entry.acts else ""
         return _result("unchanged", before, why=str((before or {}).get("_why", "")) or why if before else why)
-    if not entry.has("apply"):
+    if not entry.acts:
         return _not_met(step, before, change)
     approved = site.approved.get(place)
     if approved is not None:
@@ -118,11 +127,17 @@ def settle(doing: Doing, attempt: int) -> Settled:
     site.touched.add(host)
     site.tried[place] = change
     site.journal.live(site.run)  # the last look before the effect: this process may have slept since the intent
-    return _apply(doing, entry, params, change, before, ctx)
+    return _applied(doing, entry, params, change, before, ctx)
 
 
 def _after_crash(
-    doing: Doing, entry: Any, params: dict[str, Json], change: Change, intent: dict[str, Json], before: State | None
+    doing: Doing,
+    entry: Any,
+    params: dict[str, Json],
+    change: Change,
+    intent: dict[str, Json],
+    before: State | None,
+    operation: Operation | None,
 ) -> Settled | None:
     """An intent without outcome is looked at before anything is done: done, not done or half done by us (then None), or
     nobody can tell."""
@@ -132,7 +147,7 @@ def _after_crash(
             _result("changed", before, meant, "found done: the run was cut off after the change"),
             registered=register(before, True, "changed"),
         )
-    if entry.crash_class(params) == "D":
+    if entry.crash_class(params) == "D" or (operation and not operation.repeatable):
         why = f"{CUT_OFF}, and it cannot be read whether it was done"
         return _result("uncertain", before, meant, why, _look(doing))
     if meant is not None and not all(one in list(meant) for one in change):  # a part may be done
@@ -147,14 +162,40 @@ def _look(doing: Doing) -> str:
     return f"look at the host, then say what you found: `{command}` (--as done or --as not-done, and --because)"
 
 
-def _apply(doing: Doing, entry: Any, params: dict[str, Json], change: Change, before: State | None, ctx: Context) -> Settled:
-    """The effect, and the second reading that alone says whether it worked."""
+def _applied(
+    doing: Doing, entry: Any, params: dict[str, Json], change: Change, before: State | None, ctx: Context
+) -> Settled:
+    """The effect: the one place where a step enters its module to change something."""
+
+    def work() -> None:
+        if entry.has("apply"):
+            doing.site.caller.call(ctx, entry.module.apply, params, change, ctx)
+            return
+        Operation(doing.site, entry, params, doing.place).begun("start", change, ctx).waited(ctx)
+
+    return _concluded(doing, entry, params, change, before, ctx, work)
+
+
+def _concluded(
+    doing: Doing,
+    entry: Any,
+    params: dict[str, Json],
+    change: Change,
+    before: State | None,
+    ctx: Context,
+    work: Callable[[], None],
+) -> Settled:
+    """Does the work, and has the second reading say whether it worked."""
     problem: ModuleError | None = None
     calls = doing.site.caller
     try:
-        calls.call(ctx, entry.module.apply, params, change, ctx)
+        work()
     except ModuleError as error:
         problem = error
+    if isinstance(problem, Going):
+        return _result("uncertain", before, change, problem.message, problem.hint)
+    if isinstance(problem, Stopped) and entry.has("start"):
+        raise problem  # it goes on at the platform, so what a reading shows would not last
     patient = replace(ctx, deadline=max(ctx.deadline, time.monotonic() + GRACE), stop=threading.Event())
     try:
         after, wanted = calls.compare(entry, params, patient)
@@ -176,9 +217,11 @@ def _apply(doing: Doing, entry: Any, params: dict[str, Json], change: Change, be
         return _result("uncertain", after, change, why, f"{problem.hint}; engine resume looks again")
     if isinstance(problem, Stopped):
         raise problem  # not done, or not wholly: whoever takes the run up looks first, and goes on
-    if entry.crash_class(params) == "D" and not (problem and problem.nothing_done):
+    blind = isinstance(problem, Lost) or (entry.crash_class(params) == "D" and entry.has("apply"))
+    if blind and not (problem and problem.nothing_done):
         why = f"{problem.message if problem else 'it was asked for'}, and it cannot be read whether it was done"
-        return _result("uncertain", after, change, why, _look(doing))
+        hint = problem.hint if isinstance(problem, Lost) else ""
+        return _result("uncertain", after, change, why, hint or _look(doing))
     if problem is None:
         why = f"the module reported no error, yet the second reading says {says(left)} is still to do"
         return _result("failed", after, change, why, "the host accepted the request and did not do it: look at the host")

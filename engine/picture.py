@@ -14,7 +14,8 @@ from itertools import pairwise
 from statistics import median
 
 from engine import standing, words
-from engine.story import BAD, Series, Step, Story
+from engine.curve import Series
+from engine.story import BAD, Step, Story
 
 _CHAR = 6.8  # the mean width of a character of 12 px text, in px
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)

@@ -51,9 +51,9 @@ class _Look:
             "host": self.row.name, "section": one.section, "step": one.id, "module": one.module, "grade": "read-only",
             "change": None, "undo": "-", "why": "",
         }  # fmt: skip
-        if entry.has("apply") and one.section != "forensics":
+        if entry.acts and one.section != "forensics":
             found["undo"] = "automatic" if self.site.plan.undo.get(one.id) else "NONE"
-        looks = entry.has("apply") or one.section == "trigger" or one.register
+        looks = entry.acts or one.section == "trigger" or one.register
         if one.section != "verification" and looks:
             self._foresee(one, entry, found)
         return found
@@ -90,7 +90,7 @@ class _Look:
         if one.module == "last_good":
             found["reading"] = before
         after = before
-        if entry.has("apply"):
+        if entry.acts:
             # Two steps of one module that read the same now probably speak of one thing: the second will find it changed.
             # Two things that are both absent are no reason to think so.
             twin = (one.module, before) in self.readings
@@ -102,7 +102,7 @@ class _Look:
             after = {**(before or {}), **(change.after or {})}
         if one.register:
             self.registers[one.register] = effect.register(after, bool(change), "foreseen")
-            if change and entry.has("apply"):
+            if change and entry.acts:
                 self.foreseen.add(one.register)
 
 
@@ -134,7 +134,7 @@ def _overview(site: Site, rows: list[Row]) -> Row:
                     "section": one.section, "id": one.short, "name": one.name, "module": one.module, "undo": first["undo"],
                     "grade": first["grade"] if len(grades) == 1 else "estimate", "change": first["change"] or [],
                     "why": first["why"], "hosts": sum(1 for row in mine if row["change"]),
-                    "acts": site.catalog.get(one.module).has("apply"),
+                    "acts": site.catalog.get(one.module).acts,
                 }
             )  # fmt: skip
     chosen = next((row["reading"] for row in rows if row.get("reading")), None) or {}

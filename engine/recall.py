@@ -29,7 +29,8 @@ KINDS = frozenset(
         "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "gate.opened", "glass.broken",
         "host.undone", "key.asked", "key.given", "key.ratified", "key.refused", "lock.broken", "message.failed",
         "message.queued", "message.sent", "note", "run.ended", "run.interrupted", "run.resumed", "run.started",
-        "step.intent", "step.outcome", "undo.ended", "undo.intent", "undo.outcome", "undo.started",
+        "step.handle", "step.intent", "step.outcome", "undo.ended", "undo.handle", "undo.intent", "undo.outcome",
+        "undo.started",
     }
 )  # fmt: skip
 
@@ -40,7 +41,8 @@ class Recalled:
 
     `cut`: the intents without an outcome; `tried`: those of steps that were tried and failed; `again`: steps that ended well
     and of which too little was recorded; `firm`: steps and items that were done and are not to be done twice, whatever is
-    done anew before them, because nobody could read that they were, or a person has said it; `opened`: hosts whose gate to
+    done anew before them, because nobody could read that they were, or a person has said it; `spent`: the keys of operations
+    that are over, whose steps need another; `opened`: hosts whose gate to
     execution was; `undone`: those that a remedy of the playbook put back; `failed`: (host, version) of the candidates that
     failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle; `begun`: every
     step that left an entry and is not undone; `refused`: rejected or expired, once that was decided.
@@ -60,6 +62,7 @@ class Recalled:
     tried: dict[Place, dict[str, Json]] = field(default_factory=dict)
     again: set[Place] = field(default_factory=set)
     firm: set[Place] = field(default_factory=set)
+    spent: dict[Place, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     opened: set[str] = field(default_factory=set)
     undone: set[str] = field(default_factory=set)
@@ -113,6 +116,7 @@ class _Fold:
         self.intents: dict[Place, Entry] = {}
         self.cut: dict[Place, Entry] = {}
         self.tried: dict[Place, Entry] = {}
+        self.handles: dict[Place, Entry] = {}  # of operations, by the intent that began them
         self.undone: list[Place] = []  # by the playbook's own remedy, which is not through
         self.by_hand = False
         self.since = 0  # the entry with which the run last ended
@@ -122,12 +126,16 @@ class _Fold:
         found.seen = entry.seq
         if entry.kind == "step.intent":
             self.intents[place] = self.cut[place] = entry
+            if earlier := self.handles.pop(place, None):
+                found.spent[place] = earlier.body["key"]
             found.touched.add(entry.host)
             return
         body = entry.body
         match entry.kind:
             case "step.outcome":
                 self._outcome(entry, place)
+            case "step.handle":
+                self.handles[place] = entry
             case "undo.intent" | "undo.outcome":
                 self._undone(entry, place)
             case "undo.started":
@@ -190,13 +198,18 @@ class _Fold:
     def _another(self, entry: Entry) -> None:
         """The host goes on with another candidate: its execution and verification begin anew."""
         self.found.failed.append((entry.host, entry.body["version"]))
-        for known in (self.outcomes, self.intents, self.cut, self.tried):
+        for known in (self.outcomes, self.intents, self.cut, self.tried, self.handles):
             for host, name in list(known):
                 if host == entry.host and name.partition("/")[0] in ("execution", "verification"):
                     del known[host, name]
 
     def result(self) -> Recalled:
         self.found.cut = {place: intent.body for place, intent in self.cut.items()}
+        for place, begun in self.handles.items():
+            if place in self.cut:
+                self.found.cut[place] = {**self.found.cut[place], **begun.body}
+            else:
+                self.found.spent[place] = begun.body["key"]
         self.found.tried = {place: intent.body for place, intent in self.tried.items()}
         self.found.begun = {(host, name.partition("[")[0]) for host, name in {*self.outcomes, *self.intents} if host}
         for place, intent in self.found.cut.items():

@@ -185,14 +185,14 @@ def _module(entry: Entry) -> Blocks:
         (
             "stands in",
             "",
-            ", ".join(sections) or "every section" + ("" if not entry.has("apply") else " that changes things"),
+            ", ".join(sections) or "every section" + ("" if not entry.acts else " that changes things"),
         )
     ]
     if moves:
         facts.append(("serves", "", "the strategy " + " or ".join(f"`{one}`" for one in moves)))
     parts = [entry.schema, *entry.schema.get("allOf", ()), *entry.schema.get("dependentSchemas", {}).values()]
     facts += [("parameters", "", part["x-says"].removeprefix("a mapping ")) for part in parts if "x-says" in part]
-    if entry.has("apply"):
+    if entry.acts:
         can = [entry.can_undo(params) for params in examples] or [entry.has("undo")]
         undo = "automatic" if all(can) else "automatic with some of its parameters, none with others" if any(can) else "NONE"
         facts.append(("undo", "", undo))

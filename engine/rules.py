@@ -261,7 +261,7 @@ def unreadable(case: Case) -> Findings:
     """LG333: a change that can be read back, so that a crash leaves no doubt."""
     for step in case.steps("execution"):
         entry = case.catalog.get(step.module)
-        if entry.has("apply") and entry.crash_class(_params(step)) == "D":
+        if entry.acts and entry.crash_class(_params(step)) == "D":
             summary = "if the engine is killed here, nobody can tell whether this was done"
             hint = "use `creates` or `unless`" if step.module == "command" else "use a module that can read what it did"
             yield Finding(summary, step.place(step.module, key=True), hint, step)

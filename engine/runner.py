@@ -175,6 +175,7 @@ class Run:
         if not self.stopping or (why == "cancelled" and self.stopping not in ending.PAUSES):
             self.stopping = why
         if why in ending.CLEANS:
+            self.site.ends = True
             self.site.caller.cut = min(self.site.caller.cut, time.monotonic() + PATIENCE)
         self.site.stop.set()
         with self.changed:
@@ -259,10 +260,15 @@ class Run:
             return self._take(walk, node.step, walk.kept[node.id])
         if self.stopping in ending.PAUSES:
             return None
-        if self.stopping and not any(arm == "always" for _, arm in node.around):
+        if self.stopping and not self._goes_on(walk, node) and not any(arm == "always" for _, arm in node.around):
             return "stopped" if (walk.row.name, node.id) in self.cut else "blocked"
         walk.acts(node)
         return self._step(walk, node.step)
+
+    def _goes_on(self, walk: Walk, node: Node) -> bool:
+        """Whether an operation of the step, or of an item of its loop, is under way: a cancel does not leave it there."""
+        going = (place for place, intent in list(self.site.unsettled.items()) if "handle" in intent)
+        return any(host == walk.row.name and name.partition("[")[0] == node.id for host, name in going)
 
     def _gate(self, walk: Walk, node: Node) -> str | None:
         if node.section == "forensics":
@@ -408,7 +414,7 @@ class Run:
         with self.changed:  # other hosts may come here at the same time
             self.site.excluded.setdefault(host, {})[version] = "it failed verification in this run"
             self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != host}
-            for known in (self.items, self.site.tried, self.site.unsettled):
+            for known in (self.items, self.site.tried, self.site.unsettled, self.site.spent):
                 for key in [key for key in known if key[0] == host and key[1].partition("/")[0] in AGAIN]:
                     del known[key]
         walk.anew(AGAIN)
@@ -450,7 +456,7 @@ class Run:
         self.leave.restore(found.asked, found.settled)
         self.items, site = found.items, self.site
         self.cut = found.begun
-        site.unsettled, site.touched = found.cut, found.touched
+        site.unsettled, site.touched, site.spent = found.cut, found.touched, found.spent
         site.tried = {place: effect.intended(intent) for place, intent in found.tried.items()}
         for host, version in found.failed:
             self._exclude(self.walks[host], version)

@@ -29,11 +29,13 @@ from modules.contract import Change, Completed, Context, Json, ModuleError, Repl
 class Site:
     """What the steps of one run share.
 
-    `unsettled` maps (host, step) to the intent that has no outcome; `tried` to the change that this run has begun and not
-    yet seen done (None: it was not recorded); `approved` to the preview that keys were given for; `excluded` lists, for each
-    host, versions that failed in this run; `placed` the version that an earlier run of this playbook went back to, and that
-    run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of versions; `deadline` when the run ends
-    (UTC, seconds since 1970); `policy` reads who may say yes and when nothing may change, as it is now.
+    `unsettled` maps (host, step) to the intent that has no outcome, with its operation's `handle`; `tried` to the change
+    that this run has begun and not yet seen done (None: it was not recorded); `spent` to the key of its last operation
+    that is over; `approved` to the preview that keys were given for; `ends`: the run stops for good, and leaves nothing
+    going on; `excluded` lists, for each host, versions that failed in this run; `placed` the version that an earlier run
+    of this playbook went back to, and that run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of
+    versions; `deadline` when the run ends (UTC, seconds since 1970); `policy` reads who
+    may say yes and when nothing may change, as it is now.
     """
 
     plan: Plan
@@ -47,6 +49,8 @@ class Site:
     now: Callable[[], float] = time.time
     stop: threading.Event = field(default_factory=threading.Event)
     unsettled: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
+    spent: dict[tuple[str, str], str] = field(default_factory=dict)
+    ends: bool = False
     tried: dict[tuple[str, str], Change | None] = field(default_factory=dict)
     approved: dict[tuple[str, str], dict[str, Json]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)

@@ -27,6 +27,9 @@ MEANING = {
 }
 
 
+STAYS = "it stays exactly as it is now; nothing goes on by itself"
+
+
 @dataclass(frozen=True)
 class Standing:
     """The word that names the state, its exit code (None while it runs), the four answers; `next` is one command."""
@@ -112,12 +115,13 @@ def _undo_waiting(story: Story) -> Standing:
 def _interrupted(story: Story) -> Standing:
     open_ = [f"{step.key} on {step.host}" for step in story.steps.values() if step.open]
     looks = f"; {words.some(open_)} was being changed: resume looks before it acts" if open_ else ""
+    going = [f"{step.operation} for {step.key} on {step.host}" for step in story.steps.values() if step.operation]
     return Standing(
         "INTERRUPTED",
         130,
         stands(story) + looks,
         "somebody to resume it",
-        "it stays exactly as it is now; nothing goes on by itself",
+        f"at the platform goes on: operation {words.some(going)}; nothing waits for it" if going else STAYS,
         f"engine resume {story.run}",
     )
 
@@ -297,6 +301,8 @@ def for_people(story: Story) -> list[str]:
     for step in steps:
         if step.word == "uncertain" or (step.open and story.ended):
             found.append(f"find out whether {step.key} on {step.host} took effect: {step.why or 'its outcome is not known'}")
+        if step.operation and (story.ended or story.interrupted):
+            found.append(f"look after operation {step.operation} of {step.key} on {step.host}: it may still be under way")
     for step in story.undo_steps:
         if step.outcome in ("drifted", "failed", "none"):
             found.append(f"put back {step.key} on {step.host} by hand: {step.why or 'it has no undo'}")
@@ -347,6 +353,8 @@ def describe(story: Story, entry: Entry) -> Said:
         tail = f": {body.get('why')}" if kind == "message.failed" else ""
         word = "message skipped" if body.get("skipped") else kind.replace(".", " ")
         return Said(word, entry.step or "engine", f"about: {body.get('event', '')}{tail}", "message")
+    if kind in ("step.handle", "undo.handle"):
+        return Said("under way", str(body.get("module", "")), f"operation {body.get('handle')}")
     if kind.startswith("undo."):
         word = str(body.get("outcome") or kind.partition(".")[2])
         if kind == "undo.ended":

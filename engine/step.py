@@ -43,7 +43,7 @@ def perform(
         settled = whole or _looped(doing, done or {})
     except template.Fault as fault:
         settled = effect.failed(Misplaced(fault, step))
-    settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
+    settled = _open(doing, replace(settled, started=started, seconds=round(time.monotonic() - clock, 6)))
     record(site, step, host, step.id, settled, step.register)
     site.unsettled.pop((host, step.id), None)
     return settled
@@ -64,12 +64,25 @@ def _looped(whole: Doing, done: Mapping[str, Settled]) -> Settled:
             more = {"item": template.render(raw, names) if isinstance(step.loop, list) else raw}
             doing = replace(whole, id=item, more=more)
             settled = _skipped(step, doing.names()) or _tried(doing)
-            settled = replace(settled, started=started, seconds=round(time.monotonic() - clock, 6))
+            settled = _open(doing, replace(settled, started=started, seconds=round(time.monotonic() - clock, 6)))
             record(whole.site, step, doing.place[0], item, settled, None)
         results.append(settled)
         if not settled.good and step.on_failure != "continue":
             break
     return _together(results)
+
+
+def _open(doing: Doing, settled: Settled) -> Settled:
+    """A step that was cut off and could not be looked at since is still uncertain, whatever went wrong in looking; unless a
+    reading tells all at any time."""
+    intent = doing.site.unsettled.get(doing.place)
+    if settled.good or intent is None:
+        return settled
+    entry = doing.site.catalog.get(doing.step.module)
+    if intent.get("crash") != "D" and not entry.has("start"):
+        return settled
+    why = f"{effect.CUT_OFF}, and it could not be looked at: {settled.why}"
+    return replace(settled, outcome="uncertain", why=why, hint="engine resume looks again")
 
 
 def _together(results: list[Settled]) -> Settled:

@@ -6,13 +6,13 @@ sentence that says where things stand. It reads no clock, no file and no databas
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from engine import words
+from engine import curve, words
+from engine.curve import Series
 from engine.journal import Entry
 from modules.contract import Json
 
@@ -55,6 +55,8 @@ class Step:
     #: This run has begun to change it, whatever was read afterwards: found done on resume, it was still we who did it.
     intended: bool = False
     undone: str = ""
+    #: What its platform calls the operation that may still be under way there.
+    operation: str = ""
     #: Earlier endings of this step in this run: (when, outcome, why).
     earlier: list[tuple[float, str, str]] = field(default_factory=list)
 
@@ -144,36 +146,6 @@ class Message:
     sent: float | None = None
     skipped: bool = False
     failures: list[tuple[float, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A named limit of a curve: for a trigger `side` is where the alarm is, for a check it is where it should be."""
-
-    value: float
-    side: str
-    section: str
-    step: str
-
-    @property
-    def label(self) -> str:
-        """The limit in words, to stand beside its line."""
-        return f"{'alarm' if self.section == 'trigger' else 'good'} {self.side} {self.value:g}"
-
-
-@dataclass
-class Series:
-    """A metric as the run saw it: points (unix seconds -> value), merged from every step that asked the same question."""
-
-    host: str
-    query: str
-    points: dict[float, float] = field(default_factory=dict)
-    limits: list[Limit] = field(default_factory=list)
-
-    @property
-    def curve(self) -> list[tuple[float, float]]:
-        """The points in the order of time."""
-        return sorted(self.points.items())
 
 
 def _as_typed(body: Mapping[str, Json]) -> tuple[str, ...]:
@@ -311,11 +283,15 @@ class Story:
         step.attempts, step.module = int(body.get("attempt") or 1), str(body.get("module") or step.module)
         step.started = step.started if step.started is not None and not step.earlier else entry.at
 
+    def _on_step_handle(self, entry: Entry, body: Mapping[str, Json]) -> None:
+        self._step(entry).operation = str(body.get("handle"))
+
     def _on_step_outcome(self, entry: Entry, body: Mapping[str, Json]) -> None:
         step = self._step(entry)
         if step.ended and step.seq != entry.seq:
             step.earlier.append((entry.at, step.outcome, step.why))
         step.outcome, step.open, step.seq = str(body.get("outcome", "")), False, entry.seq
+        step.operation = step.operation if step.outcome == "uncertain" else ""
         step.reading, step.change = body.get("reading") or {}, body.get("change") or step.change
         step.seconds = float(body.get("seconds") or 0.0)
         step.started = body["started"] if body.get("started") is not None else entry.at - step.seconds
@@ -324,21 +300,7 @@ class Story:
         step.at, step.name = str(body.get("at") or step.at), str(body.get("name") or step.name)
         step.module = str(body.get("module") or step.module)
         if step.reading.get("_query") and isinstance(step.reading.get("_series"), list):
-            self._curve(step)
-
-    def _curve(self, step: Step) -> None:
-        reading = step.reading
-        query = str(reading["_query"])
-        series = self.series.setdefault((step.host, query), Series(step.host, query))
-        for point in reading["_series"]:
-            if len(point) == 2 and all(isinstance(x, int | float) and math.isfinite(x) for x in point):
-                series.points[float(point[0])] = float(point[1])
-        for side in ("below", "above"):
-            value = reading.get("_" + side)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                limit = Limit(float(value), side, step.section, step.key)
-                if limit not in series.limits:
-                    series.limits.append(limit)
+            curve.add(self.series, step.host, step.key, step.reading)
 
     def _on_key_asked(self, entry: Entry, body: Mapping[str, Json]) -> None:
         if (body.get("facts") or {}).get("act"):

@@ -10,14 +10,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from engine import effect, step, template
 from engine.calling import StillOut
 from engine.check import HostRow
 from engine.journal import Entry
+from engine.operation import Going, Operation, fresh
 from engine.site import Site
-from modules.contract import Change, Context, Json, ModuleError, State, Stopped, compared
+from modules.contract import Change, Context, Json, ModuleError, Over, State, Stopped, compared
 
 #: Outcomes after which a change needs no more undoing.
 DONE = ("undone", "unchanged", "none")
@@ -28,7 +30,8 @@ UNSEEN = ("uncertain", "waived")
 @dataclass(frozen=True)
 class Left:
     """A change that the run made or began on a host, over all its tries: `seq` and `last` are the first intent's number and
-    the last one's; `open`: it was not seen how the last one ended. `change` None: only its digest was kept."""
+    the last one's; `open`: it was not seen how the last one ended. `change` None: only its digest was kept. `begun` and
+    `undoing`: the key of the last intent and of the last try to undo it, with the `handle` of an operation."""
 
     host: str
     step: str
@@ -37,6 +40,8 @@ class Left:
     seq: int
     last: int
     open: bool = True
+    begun: Mapping[str, Json] = field(default_factory=dict)
+    undoing: Mapping[str, Json] = field(default_factory=dict)
 
 
 def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
@@ -73,15 +78,22 @@ def pending(entries: Iterable[Entry]) -> list[Left]:
             change, earlier = effect.intended(entry.body), found.get(entry.step)
             if earlier is not None:
                 joined = _joined(earlier.change, change)
-                found[entry.step] = replace(earlier, change=joined, last=entry.seq, open=True)
+                found[entry.step] = replace(earlier, change=joined, last=entry.seq, open=True, begun=entry.body)
             else:
-                found[entry.step] = Left(entry.host, entry.step, entry.body["module"], change, entry.seq, entry.seq)
+                made = Left(entry.host, entry.step, entry.body["module"], change, entry.seq, entry.seq, begun=entry.body)
+                found[entry.step] = made
         elif entry.kind == "note" and entry.body.get("decision") == "again" and entry.step in blind:
             found.pop(entry.step, None)  # a person says that it was not done, and no reading could say more
         elif entry.kind == "step.outcome" and entry.step in found:
             found[entry.step] = replace(found[entry.step], open=entry.body["outcome"] in UNSEEN)
+        elif entry.kind == "step.handle" and entry.step in found:
+            found[entry.step] = replace(found[entry.step], begun=entry.body)
+        elif entry.kind in ("undo.intent", "undo.handle") and entry.step in found:
+            found[entry.step] = replace(found[entry.step], undoing=entry.body)
         elif entry.kind == "undo.outcome" and entry.body["outcome"] in DONE:
             found.pop(entry.step, None)
+        elif entry.kind == "undo.outcome" and entry.step in found and not entry.body.get("going"):
+            found[entry.step] = replace(found[entry.step], undoing={**found[entry.step].undoing, "over": True})
     return sorted(found.values(), key=lambda left: -left.seq)
 
 
@@ -109,13 +121,16 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         params = site.params(one, names)
         if not entry.can_undo(params):
             return _say(site, left, "none", "this step has no undo")
-        if left.open and entry.crash_class(params) == "D":
+        if left.open and entry.crash_class(params) == "D" and "handle" not in left.begun:
             return _say(site, left, "none", "nothing shows whether it was done: look at the host, and put it back by hand")
         if left.change is None:
             why = "what was there before was not recorded (`no_log`, or a secret), so it cannot be put back"
             raise ModuleError(why, "put it back by hand")
         ctx = site.context(one, row, left.step, names, time.monotonic() + one.timeout, 1)
         ctx, change = replace(ctx, stop=halt), left.change
+        operation = Operation(site, entry, params, (left.host, left.step), "undo") if entry.has("start") else None
+        if operation:
+            ctx = _halted(operation, left, ctx)
         now = site.caller.read(entry, params, ctx)
         if _shows(now, change.before):
             return _say(site, left, "unchanged", "it is already as it was before")
@@ -126,17 +141,46 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         site.journal.live(site.run)
         out = ""
         try:
-            site.caller.call(ctx, entry.call, "undo", params, change, ctx)
+            if operation is None:
+                site.caller.call(ctx, entry.call, "undo", params, change, ctx)
+            else:
+                operation.begun("undo", change, ctx).waited(ctx)
         except StillOut as error:
             out = f"{error.message}, and may still take effect; "
         after = site.caller.read(entry, params, _patient(ctx))
     except Stopped:
         return "stopped"  # the next undo looks first
+    except Going as error:
+        return _say(site, left, "failed", str(site.secrets.scrub(error.message)), going=True)
     except (template.Fault, ModuleError) as error:
         return _say(site, left, "failed", str(site.secrets.scrub(error.message)))
     if not _shows(after, change.before):
         return _say(site, left, "failed", f"{out}after the undo, the second reading does not show what was there before")
     return _say(site, left, "undone", "", Change(change.after, change.before))
+
+
+def _halted(operation: Operation, left: Left, ctx: Context) -> Context:
+    """Stops what the step has under way, and waits for what an earlier undo of it has: after that a reading tells. Returns
+    the context with the key for undoing it. Raises Going when it does not come to its end."""
+    last = left.undoing.get("key")
+    if last is None:
+        if left.open:
+            before = replace(ctx, key=left.begun["key"])
+            if forward := replace(operation, kind="step").taken_up(left.begun, before):
+                with suppress(Over):
+                    forward.given_up(before, Over("it is being undone"))
+        return replace(ctx, key=fresh(f"{ctx.key}\nundo {left.seq}"))
+    mine = replace(ctx, key=last)
+    if left.undoing.get("over"):
+        return replace(ctx, key=fresh(last))
+    begun = operation.taken_up(left.undoing, mine)
+    if begun is None:
+        if not operation.repeatable:
+            raise ModuleError("nothing shows whether an earlier undo has begun", "look at the host, and put it back by hand")
+        return mine
+    with suppress(Over):
+        begun.waited(mine)
+    return replace(ctx, key=fresh(last))
 
 
 def _patient(ctx: Context) -> Context:
@@ -164,7 +208,13 @@ def _shows(now: State | None, wanted: State | None) -> bool:
     return all(seen.get(key) == value for key, value in wanted.items())
 
 
-def _say(site: Site, left: Left, outcome: str, why: str, change: Change | None = None) -> str:
-    body = {"outcome": outcome, "why": why, "module": left.module, "change": change.json() if change else None}
+def _say(site: Site, left: Left, outcome: str, why: str, change: Change | None = None, going: bool = False) -> str:
+    body: dict[str, Json] = {
+        "outcome": outcome,
+        "why": why,
+        "module": left.module,
+        "change": change.json() if change else None,
+    }
+    body |= {"going": True} if going else {}
     site.journal.append(site.run, "undo.outcome", body, left.host, left.step)
     return outcome

@@ -27,6 +27,7 @@ OURS = (
     "file",
     "golden.predictions",
     "http.capture",
+    "http.operation",
     "http.resource",
     "last_good",
     "logs.capture",
@@ -67,6 +68,11 @@ class Entry:
     def has(self, word: str) -> bool:
         """Whether the module has the optional function `word` (apply, undo, history, ...)."""
         return callable(getattr(self.module, word, None))
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes anything: at once (`apply`), or by an operation that goes on (`start`). Else it observes."""
+        return self.has("apply") or self.has("start")
 
     def call(self, word: str, *args: Any) -> Any:
         """Calls an optional function that `has` has found."""

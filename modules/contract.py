@@ -65,6 +65,12 @@ class TimedOut(ModuleError):
     outcome = "timed_out"
 
 
+class Over(ModuleError):
+    """The operation has come to an end, and not to the one that was wanted: it failed, was stopped or took itself back."""
+
+    nothing_done = True
+
+
 class Stopped(ModuleError):
     """The run is being stopped while this step waits: it is neither done nor failed, and is taken up again on resume."""
 
@@ -282,7 +288,14 @@ class Module(Protocol):
     """What every module file has. Optional beside it: ``apply(params, change, ctx)``, ``undo(params, change, ctx)``,
     ``can_undo(params) -> bool`` where only some params can be undone, ``history(params, ctx)``,
     ``crash_class(params) -> "A" | "B" | "C" | "D"`` (default B), ``MOVES``: which strategy it serves, and ``SECTIONS``: the
-    sections it may stand in (default: all)."""
+    sections it may stand in (default: all).
+
+    Where the platform accepts at once and is done later, instead of ``apply``: ``start(params, change, ctx)`` returns a
+    handle (JSON, no secret in it) as soon as it has been accepted, and ``ended(params, handle, ctx)`` says where it is: True
+    when it is over, else False or a few words. It raises Over when it ended badly; any other error means that nobody knows
+    yet. Optional: ``abandon(params, handle, ctx)`` asks for it to be stopped; ``find(params, ctx)`` returns the handle of
+    what was started under ``ctx.key`` or is under way there, None for nothing. ``undo`` returns a handle, or None for done.
+    """
 
     __doc__: str | None
     #: JSON Schema of the parameters, closed, every property described: the only statement of them.

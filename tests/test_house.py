@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("values and words", ("abreast", "budget", "canon", "chain", "diagnostics", "errand", "layers", "leak", "sshsig")),
     (
         "one thing each, that needs no other",
-        ("calling", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
+        ("calling", "curve", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
     ),
     ("texts that have a meaning, what the record needs", ("database_file", "leases", "secrets", "source", "template")),
     ("the databases", ("postgres_store", "sqlite_store")),
@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("the plan", ("page", "plan", "policy", "reference", "walk")),
     ("what the steps of a run share", ("drawing", "ending", "report", "rules", "site")),
+    ("what goes on elsewhere", ("operation",)),
     ("one try of a step", ("effect",)),
     ("one step", ("outbox", "question", "review", "step")),
     ("many steps, back and forth", ("playground", "preview", "recall", "undo")),

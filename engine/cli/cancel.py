@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 @click.option("--as", "by", default=None, help="Who cancels (default: the login name).")
 @click.pass_context
 def command(context: click.Context, /, run: str | None, because: str, undo_too: bool, by: str | None) -> int:
-    """Stop a run at the next safe point: steps under way are finished, clean-up steps run, nothing else begins.
+    """Stop a run at the next safe point: steps under way are finished, operations of a platform are stopped, clean-up
+    steps run, nothing else begins.
 
     \b
     engine cancel RB-0007 --because "wrong service"
     engine cancel RB-0007 --undo
     """
-    from engine import journal
+    from engine import journal, story
     from engine.cli import opening, running
 
     store = running.store(context, must_exist=True)
@@ -37,7 +38,9 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
         return Exit.DONE
     who = opening.requester(by)
     store.append(run, "cancel.asked", {"by": who, "why": because, "undo": undo_too})
-    left = [word for word, there in (("cleans up", _cleans_up(entries)), ("puts back what was changed", undo_too)) if there]
+    open_ = ("cleans up", _cleans_up(entries)), ("puts back what was changed", undo_too)
+    going = [step.operation for step in story.tell(entries).steps.values() if step.operation]
+    left = [word for word, there in ((f"stops operation {', '.join(going)}", going), *open_) if there]
     if not store.held(run) and left:
         click.echo(f"asked: {run} is not being run.   next: engine resume {run} {' and '.join(left)}, and ends it", err=True)
     elif store.held(run):

@@ -88,7 +88,7 @@ def _seen(site: Site, row: HostRow, faults: list[str]) -> Iterator[Seen]:
                     registers[step.register or ""] = serving  # the steps below only look, at what serves
             else:
                 before, _ = site.caller.compare(entry, params, ctx)
-                if before and before.get("version") is not None and entry.has("apply"):
+                if before and before.get("version") is not None and entry.acts:
                     yield step.module, str(before["version"]), str(before.get("_digest") or "")
         except template.Fault as fault:
             faults.append(f"{step.id} cannot be asked: {fault.message}")

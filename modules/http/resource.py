@@ -6,11 +6,10 @@ is found out: the engine reads again.
 
 from __future__ import annotations
 
-from modules.contract import Change, Context, Json, ModuleError, Params, Reply, Secret, State, expect_ok
+from modules.contract import Change, Context, Json, ModuleError, Params, Secret, State, expect_ok
+from modules.http import _client
 
 MOVES = ("version", "checkpoint", "configuration", "data")
-_ABSENT = (404, 410)
-_NOTHING = object()
 SCHEMA: dict[str, Json] = {
     "type": "object",
     "additionalProperties": False,
@@ -80,13 +79,13 @@ def read(params: Params, ctx: Context) -> State | None:
     fields = params.get("fields", {})
     if any(isinstance(value, Secret) for value in fields.values()):
         raise ModuleError("a field's value cannot be a secret: it is compared and recorded", "send secrets by `headers`")
-    reply = _ask("GET", params["url"], None, params, ctx)
-    if reply.status in _ABSENT:
+    reply = _client.ask("GET", params["url"], None, params, ctx)
+    if reply.status in _client.ABSENT:
         return None
-    found = expect_ok(reply, f"GET {_shown(params['url'])}").json()
+    found = expect_ok(reply, f"GET {_client.shown(params['url'])}").json()
     if params.get("absent"):
         return {"present": True}
-    return {name: value for name in fields if (value := _pick(found, name)) is not _NOTHING}
+    return {name: value for name in fields if (value := _client.pick(found, name)) is not _client.NOTHING}
 
 
 def desired(params: Params) -> State | None:
@@ -95,7 +94,7 @@ def desired(params: Params) -> State | None:
 
 def apply(params: Params, change: Change, ctx: Context) -> None:
     if params.get("absent"):
-        _write("DELETE", None, params, ctx, *_ABSENT)
+        _write("DELETE", None, params, ctx, *_client.ABSENT)
     else:
         _set(params["fields"], params, ctx)
 
@@ -103,81 +102,24 @@ def apply(params: Params, change: Change, ctx: Context) -> None:
 def undo(params: Params, change: Change, ctx: Context) -> None:
     if change.before is None:
         # It was not there. DELETE goes to where it is read: `set_url` may be the place where things are only made.
-        _write("DELETE", None, {**params, "set_url": params["url"]}, ctx, *_ABSENT)
+        _write("DELETE", None, {**params, "set_url": params["url"]}, ctx, *_client.ABSENT)
     else:
         _set({**params["fields"], **change.before}, params, ctx)
 
 
 def can_undo(params: Params) -> bool:
     """What was removed cannot be made again from fields, and a body without a field cannot carry its old value."""
-    return not params.get("absent") and ("body" not in params or set(params["fields"]) <= _mentioned(params["body"]))
+    return not params.get("absent") and ("body" not in params or set(params["fields"]) <= _client.mentioned(params["body"]))
 
 
 def _set(values: dict[str, Json], params: Params, ctx: Context) -> None:
-    body = _filled(params["body"], values) if "body" in params else _nested(values)
+    body = _client.filled(params["body"], values) if "body" in params else _client.nested(values)
     _write(params.get("method", "PATCH"), body, params, ctx)
 
 
 def _write(method: str, body: Json, params: Params, ctx: Context, *also: int) -> None:
     url = params.get("set_url", params["url"])
-    reply = _ask(method, url, body, params, ctx)
+    reply = _client.ask(method, url, body, params, ctx)
     if reply.status not in also and not (reply.status in params["ok"] if "ok" in params else reply.ok):
-        expect_ok(reply, f"{method} {_shown(url)}")
-        raise ModuleError(f"{method} {_shown(url)}: HTTP {reply.status} is not one of {params['ok']}")
-
-
-def _ask(method: str, url: str, body: Json, params: Params, ctx: Context) -> Reply:
-    headers = {"accept": "application/json", **{name.lower(): value for name, value in params.get("headers", {}).items()}}
-    return ctx.http(method, url, json=body, headers=headers)
-
-
-def _shown(url: object) -> str:
-    return str(url).split("?")[0]
-
-
-def _pick(found: Json, path: str) -> Json:
-    """The value at a dotted path, where a number also counts in a list; `_NOTHING` when it is not there."""
-    for part in path.split("."):
-        if isinstance(found, dict) and part in found:
-            found = found[part]
-        elif isinstance(found, list) and part.isdigit() and int(part) < len(found):
-            found = found[int(part)]
-        else:
-            return _NOTHING
-    return found
-
-
-def _nested(values: dict[str, Json]) -> dict[str, Json]:
-    """`{"a.b": 1, "a.c": 2}` as `{"a": {"b": 1, "c": 2}}`. Raises ModuleError when one path ends inside another."""
-    body: dict[str, Json] = {}
-    for path, value in values.items():
-        *outer, last = path.split(".")
-        place = body
-        for part in outer:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise ModuleError(
-                    f"the fields do not nest: {path} goes through a value", "name each value once, or give a `body`"
-                )
-        place[last] = value
-    return body
-
-
-def _filled(body: Json, values: dict[str, Json]) -> Json:
-    if isinstance(body, dict):
-        return {key: _filled(value, values) for key, value in body.items()}
-    if isinstance(body, list):
-        return [_filled(value, values) for value in body]
-    if not isinstance(body, str) or not body.startswith("$"):
-        return body
-    if body[1:] not in values:
-        raise ModuleError(
-            f"`body` names {body}, which is not one of the fields", f"the fields are {', '.join(sorted(values))}"
-        )
-    return values[body[1:]]
-
-
-def _mentioned(body: Json) -> set[str]:
-    if isinstance(body, dict | list):
-        return set().union(*(_mentioned(value) for value in (body.values() if isinstance(body, dict) else body)))
-    return {body[1:]} if isinstance(body, str) and body.startswith("$") else set()
+        expect_ok(reply, f"{method} {_client.shown(url)}")
+        raise ModuleError(f"{method} {_client.shown(url)}: HTTP {reply.status} is not one of {params['ok']}")

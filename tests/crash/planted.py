@@ -22,7 +22,7 @@ def forgets_what_was_cut_off() -> None:
 
 def intends_after_the_effect() -> None:
     """The intent is written down when the effect is done."""
-    real, late = effect._apply, []
+    real, late = effect._applied, []
 
     def apply(*given: Any) -> Any:
         result = real(*given)
@@ -42,7 +42,7 @@ def intends_after_the_effect() -> None:
             late.pop()()
         return append(self, run, kind, body, host, name)
 
-    effect._apply, Journal.append = apply, held  # type: ignore[assignment]
+    effect._applied, Journal.append = apply, held  # type: ignore[assignment]
 
 
 def takes_up_nothing() -> None:

@@ -61,6 +61,9 @@ def _entry(plan: Plan, text: str) -> tuple[str, str, dict[str, Any]]:
     if first == "undo":
         name, _, outcome = rest.partition(" ")
         return (f"undo.{'outcome' if outcome else 'intent'}", _id(plan, name), {"outcome": outcome})
+    if first == "handle":
+        name, _, handle = rest.partition(" ")
+        return "step.handle", _id(plan, name), {"handle": handle, "key": f"key of {handle}", "module": "thing"}
     if first == "again":
         return "note", _id(plan, rest), {"decision": "again"}
     bodies: dict[str, tuple[str, dict[str, Any]]] = {
@@ -201,3 +204,23 @@ def test_the_run_itself(plan: Plan) -> None:
     assert {"h"} == recalled(plan, "hostundone", "ended failed").undone
     assert [("h", "v2")] == recalled(plan, "next v2").failed
     assert 3 == recalled(plan, "gate", "gate", "gate").seen
+
+
+# -- operations
+def test_an_operation_that_was_under_way_comes_with_its_intent(plan: Plan) -> None:
+    """A step that was cut off after its handle was recorded is taken up with it, also when it was uncertain since."""
+    for said in (["intent a", "handle a op-1"], ["intent a", "handle a op-1", "a uncertain"]):
+        found = recalled(plan, *said)
+        assert "op-1" == found.cut["h", "execution/a"]["handle"]
+        assert {} == found.spent
+    assert "handle" not in recalled(plan, "intent a", "handle a op-1", "a failed", "intent a").cut["h", "execution/a"]
+
+
+@pytest.mark.parametrize("end", ["a failed", "a changed", "again a"])
+def test_the_key_of_an_operation_that_is_over_is_spent(plan: Plan, end: str) -> None:
+    """Whatever an operation came to, and if a person says that it was not done, the next one has another key."""
+    said = ["intent a", "handle a op-1", *(["a uncertain"] if end == "again a" else []), end]
+    assert {("h", "execution/a"): "key of op-1"} == recalled(plan, *said).spent
+    assert {("h", "execution/a"): "key of op-1"} == recalled(plan, *said, "intent a", "a failed").spent, (
+        "one that was refused"
+    )

@@ -572,6 +572,24 @@ def test_what_nobody_can_read_is_not_done_twice(tmp_path: Path) -> None:
     assert ['a/p {"x": 1}', 'a/q {"x": 1}'] == [line for line in stage.effects() if line[2] in "pq"]
 
 
+def test_a_blind_step_that_cannot_be_looked_at_stays_uncertain(tmp_path: Path) -> None:
+    """Cut off in a blind step, a resume that finds the host silent makes no failure of it, to be tried again."""
+    stage = play(tmp_path, step("w", {"x": 1}, thing={"crash": "D"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.calling.Caller.compare", _cut_off_at(2))
+        with pytest.raises(SystemError):
+            stage.engine("--debug", "run", str(stage.playbook), "-i", str(stage.stock))
+    for receipt in stage.state.rglob("thing-*"):
+        receipt.unlink()
+    stage.trouble("w", read="unreachable")
+    assert 1 == stage.resume().exit
+    assert "uncertain" == stage.outcomes()["w"]
+    assert "it could not be looked at: w does not answer" in stage.last("w")["why"]
+    stage.trouble("w")
+    assert "next: engine resolve RB-0001 a:w" in stage.resume().text
+    assert 1 == len(stage.effects())
+
+
 def _cut_off_at(call: int) -> Any:
     """A look at the world that ends the process, as a kill would, at its n-th call."""
     from engine import calling

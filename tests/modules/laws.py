@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ import jsonschema
 from world import MARK, DeafWire, World, tree
 
 from modules.catalog import Entry
-from modules.contract import FORMATS, Change, ModuleError, Secret, State, compared, diff
+from modules.contract import FORMATS, Change, Context, ModuleError, Secret, State, compared, diff
 
 STRATEGIES = {"version", "checkpoint", "configuration", "data"}
 SECTIONS = {"trigger", "forensics", "execution", "verification", "communications"}
@@ -85,11 +86,15 @@ def words_are_known(entry: Entry) -> None:
     moves, sections = getattr(entry.module, "MOVES", ()), getattr(entry.module, "SECTIONS", ())
     assert set(moves) <= STRATEGIES, f"MOVES names {sorted(set(moves) - STRATEGIES)}"
     assert set(sections) <= SECTIONS, f"SECTIONS names {sorted(set(sections) - SECTIONS)}"
-    for word in ("apply", "undo", "history", "crash_class", "can_undo"):
+    for word in ("apply", "start", "ended", "abandon", "find", "undo", "history", "crash_class", "can_undo"):
         assert entry.has(word) or not hasattr(entry.module, word), f"`{word}` is not a function"
-    if not entry.has("apply"):
+    if not entry.acts:
         assert not entry.has("undo"), "it observes (no apply) and yet has undo"
         assert not moves, "it observes (no apply) and yet claims to move something"
+    assert not (entry.has("apply") and entry.has("start")), "it has both apply and start"
+    for word in ("ended", "abandon", "find"):
+        assert entry.has("start") or not entry.has(word), f"it has {word} and no start"
+    assert entry.has("ended") or not entry.has("start"), "it has start and no ended"
     assert not entry.has("can_undo") or entry.has("undo"), "it has can_undo and no undo"
 
 
@@ -108,14 +113,14 @@ def desired_is_pure(entry: Entry, world: World) -> None:
     assert params == world.params, "desired changed its params"
     assert seen == _all(world), "desired touched the world"
     _survives_json(first)
-    assert first is not None or entry.has("apply"), "it observes, and there is nothing to observe about what is absent"
+    assert first is not None or entry.acts, "it observes, and there is nothing to observe about what is absent"
     assert not any(key.startswith("_") for key in first or {}), f"desired holds facts: {first}"
 
 
 def read_leaves_the_world_alone(entry: Entry, world: World) -> None:
     """Reading, before a change and after it, alters neither the world nor the evidence nor the params."""
     _reads_quietly(entry, world)
-    if entry.has("apply"):
+    if entry.acts:
         _apply(entry, world)
         _reads_quietly(entry, world)
 
@@ -123,7 +128,7 @@ def read_leaves_the_world_alone(entry: Entry, world: World) -> None:
 def states_survive_json(entry: Entry, world: World) -> None:
     """What is read, before a change and after it, is the same after a journey through JSON, and holds no secret."""
     _survives_json(_read(entry, world))
-    if entry.has("apply"):
+    if entry.acts:
         _survives_json(_apply(entry, world).json())
         _survives_json(_read(entry, world))
         for path in world.evidence.rglob("*"):
@@ -132,7 +137,7 @@ def states_survive_json(entry: Entry, world: World) -> None:
 
 def observing_says_whether_and_why(entry: Entry, world: World) -> None:
     """A module without apply is met in its world; one that asks for `met` says so with a boolean and a sentence."""
-    if entry.has("apply"):
+    if entry.acts:
         return
     state, wanted = _read(entry, world), entry.module.desired(world.params)
     assert state is not None, "it observes, and says that what it looks at is absent"
@@ -144,7 +149,7 @@ def observing_says_whether_and_why(entry: Entry, world: World) -> None:
 
 def apply_makes_it_so(entry: Entry, world: World) -> None:
     """The params ask for a change; after `apply` the world looks different and reading finds no difference left."""
-    if not entry.has("apply"):
+    if not entry.acts:
         return
     seen = _all(world)
     _apply(entry, world)
@@ -155,14 +160,14 @@ def apply_makes_it_so(entry: Entry, world: World) -> None:
 
 def a_second_run_changes_nothing(entry: Entry, world: World) -> None:
     """A second run finds nothing to do; and a retry of `apply` with the same change leaves what the first one left."""
-    if not entry.has("apply"):
+    if not entry.acts:
         return
     change = _apply(entry, world)
     seen = world.seen()
     again = diff(_read(entry, world), entry.module.desired(world.params))
     assert not again, f"the second run would change {again.json()}"
     if entry.crash_class(world.params) != "D":
-        entry.call("apply", world.params, change, world.context())
+        _do(entry, world, change)
         assert seen == world.seen(), "a retry of apply changed the world once more"
 
 
@@ -173,7 +178,7 @@ def undo_puts_back_what_was(entry: Entry, world: World) -> None:
     before = compared(_read(entry, world))
     change = Change.of(json.loads(json.dumps(_apply(entry, world).json())))
     for time in ("first", "second"):
-        entry.call("undo", world.params, change, world.context())
+        _undo(entry, world, change, f"{time} undo")
         after = compared(_read(entry, world))
         assert before == after, f"after the {time} undo it reads {after}, and before the change it read {before}"
 
@@ -295,8 +300,31 @@ def _apply(entry: Entry, world: World) -> Change:
     """What the engine does: read, compare, apply."""
     change = diff(_read(entry, world), entry.module.desired(world.params))
     assert change, "the world's params need no change; let them ask for one"
-    entry.call("apply", world.params, change, world.context())
+    _do(entry, world, change)
     return change
+
+
+def _do(entry: Entry, world: World, change: Change) -> None:
+    """The effect; an operation is waited for until it is over."""
+    if entry.has("apply"):
+        entry.call("apply", world.params, change, world.context())
+        return
+    ctx = world.context()
+    _wait(entry, world, entry.call("start", world.params, change, ctx), ctx)
+
+
+def _undo(entry: Entry, world: World, change: Change, key: str) -> None:
+    """Undoing it; an operation has a key of its own."""
+    ctx = replace(world.context(), key=key) if entry.has("start") else world.context()
+    handle = entry.call("undo", world.params, change, ctx)
+    if entry.has("start") and handle is not None:
+        _wait(entry, world, handle, ctx)
+
+
+def _wait(entry: Entry, world: World, handle: Any, ctx: Context) -> None:
+    _survives_json({"handle": handle})
+    while entry.call("ended", world.params, handle, ctx) is not True:
+        ctx.sleep(0.01)
 
 
 def _survives_json(state: Any) -> None:

@@ -95,7 +95,7 @@ def _do(entry: Entry, params: dict[str, Any], case: dict[str, Any], ctx: Context
         _holds(case.get("candidates"), entry.call("history", params, ctx))
         return
     if what == "undo":
-        entry.call("undo", params, Change.of(case["given"]), ctx)
+        _over(entry, params, entry.call("undo", params, Change.of(case["given"]), ctx), ctx)
         if "state" in case:
             _holds(case["state"], entry.module.read(params, ctx))
         return
@@ -105,11 +105,17 @@ def _do(entry: Entry, params: dict[str, Any], case: dict[str, Any], ctx: Context
         assert case["change"] == (change.json() if change else None)
     if what == "run":
         assert change, f"nothing to do: {state}"
-        entry.call("apply", params, change, ctx)
+        _over(entry, params, entry.call("start" if entry.has("start") else "apply", params, change, ctx), ctx)
         state = entry.module.read(params, ctx)
     if "state" in case:
         _holds(case["state"], state)
     assert MARK not in json.dumps(state)
+
+
+def _over(entry: Entry, params: dict[str, Any], handle: Any, ctx: Context) -> None:
+    """Looks after an operation until it is over; anything else is over at once."""
+    while entry.has("start") and handle is not None and entry.call("ended", params, handle, ctx) is not True:
+        pass
 
 
 def _holds(wanted: Any, found: Any) -> None:

@@ -97,7 +97,7 @@ def takes_silence_for_a_no(real: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("bug", [sends_again, trusts_the_reply, takes_silence_for_a_no])
 def test_the_matrix_finds_a_planted_bug(bug: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that guesses is found out by one of two modules, one that can be read back and one that cannot."""
-    monkeypatch.setattr(effect, "_apply", bug(effect._apply))
+    monkeypatch.setattr(effect, "_applied", bug(effect._applied))
     found = []
     for number, (module, world) in enumerate((("command", "world_once"), ("http.resource", "world"))):
         try:

@@ -35,7 +35,7 @@ class Killed(BaseException):
 
 @dataclass
 class Wire:
-    """The world's wire, whose answers get lost inside `apply`. `effects`: the numbers of calls that changed the world."""
+    """The world's wire, whose answers get lost inside `apply` or `start`. `effects`: the calls that changed the world."""
 
     real: Any
     seen: Callable[[], Any]
@@ -101,8 +101,9 @@ class Trial:
         patch.setenv("LASTGOOD_MARK", MARK)
         patch.setattr("engine.cli.running.Wire", lambda: self.wire)
         inner = self.entry.module
-        self._apply, self._read = inner.apply, inner.read  # type: ignore[attr-defined]
-        patch.setattr(inner, "apply", self._applied)
+        word = "apply" if self.entry.has("apply") else "start"
+        self._apply, self._read = getattr(inner, word), inner.read
+        patch.setattr(inner, word, self._applied)
         patch.setattr(inner, "read", self._looked)
         self._write(module)
 
@@ -125,7 +126,7 @@ class Trial:
             (stock / "destinations.yml").write_text(json.dumps(dict(self.world.destinations)))
         self.place, self.told = f"{section}/do", section == "communications"
 
-    def _applied(self, params: Any, change: Any, ctx: Any) -> None:
+    def _applied(self, params: Any, change: Any, ctx: Any) -> Any:
         self.applies += 1
         self.wire.inside = True
         strikes = self.wire.at == 0 and self.fault and self.applies == 1
@@ -133,11 +134,12 @@ class Trial:
             if strikes and self.fault == "late":
                 self.wire.later.append(lambda: self._apply(params, change, ctx))
                 raise Killed
-            self._apply(params, change, ctx)
+            handle = self._apply(params, change, ctx)
         finally:
             self.wire.inside = False
         if strikes:
             raise _error(self.fault)
+        return handle
 
     def _looked(self, params: Any, ctx: Any) -> Any:
         found = self._read(params, ctx)
