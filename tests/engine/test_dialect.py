@@ -10,7 +10,6 @@ from engine import dialect, reference
 from engine.diagnostics import Diagnostic
 from modules.catalog import OURS
 
-
 #: Of these we have too, and mean something else: under authority, in a roster.
 OURS_TOO = {"roles", "environment"}
 
