@@ -58,6 +58,17 @@ class Rule:
         return tuple((role,) for role in (self.roles * 2 if len(self.roles) == 1 else self.roles))
 
 
+#: The modes of authority, the weakest first.
+MODES = ("automatic", "one-click", "two-key")
+
+
+def weaker(rule: Rule, people: Roster) -> str:
+    """Why the rule asks for too little where this roster holds, or nothing."""
+    if rule.mode not in MODES or MODES.index(rule.mode) >= MODES.index(people.least):
+        return ""
+    return f"the roster of `{people.environment}` asks for `{people.least}` at least, and the playbook for `{rule.mode}`"
+
+
 def check_rule(
     rule: Rule, people: Roster | None, place: Callable[..., Place | None], requester: str = ""
 ) -> list[Diagnostic]:

@@ -33,6 +33,7 @@ class Leave:
         self.site, self.outbox, self.poll = site, messages, poll
         self.asked: Entry | None = None
         self.settled: dict[str, Json] = {}
+        self.telling = False  # the glass is broken, and everybody is being told
 
     def restore(self, asked: Entry | None, settled: dict[str, Json]) -> None:
         """Takes over what the record says."""
@@ -42,6 +43,11 @@ class Leave:
     def granted(self) -> bool:
         """Whether execution may begin."""
         return bool(self.settled)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is people that are waited for."""
+        return bool(self.asked) and not self.granted and not self.telling
 
     def remind(self) -> None:
         """Tells of the open question again: it may have been the last thing before a crash."""
@@ -56,6 +62,7 @@ class Leave:
             return self._ask(changed)
         verdict = question.judge(self.site, self.asked)
         if verdict.state == "waiting":
+            self.telling = False
             if self.poll:
                 self.poll(self.asked.body)
             return ""
@@ -67,6 +74,8 @@ class Leave:
         said = self.site.plan.playbook.authority
         if self.site.check:
             return self._settle("automatic", "check mode: nothing will be changed")
+        if why := authority.weaker(authority.rule_of(said), question.current(self.site).roster):
+            return self._settle("rejected", why)
         if said.mode == "automatic":
             if found := question.frozen(self.site):
                 names = ", ".join(f"`{one.name}` until {words.utc(one.until)} ({one.reason})" for one in found)
@@ -94,7 +103,7 @@ class Leave:
 
     def _alone(self, asked: Entry, verdict: authority.Verdict) -> str:
         """The glass is broken: everybody is told first. Settled as soon as one message has arrived somewhere."""
-        [key] = verdict.keys
+        [key], self.telling = verdict.keys, True
         entries = self.site.journal.entries(self.site.run, asked.seq)
         broken = next((e for e in entries if e.kind == "glass.broken" and e.body["key"] == key["digest"]), None)
         if broken is None:

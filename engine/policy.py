@@ -48,10 +48,11 @@ class Policy:
 def read(folders: Sequence[Path], kept: Mapping[str, Json] | None, outside: Trust, now: float) -> Policy:
     """The policy of the environment in `folders` as it is now. Raises EngineError for what is wrong or not there any more.
 
-    `kept`: what the plan keeps of the roster; None where it asks nobody.
+    `kept`: what the plan keeps of the roster; None where it asks nobody. Where the roster is pinned it is read all the same:
+    it may say that somebody has to be asked.
     """
     people, environment = NOBODY, str((kept or {}).get("environment", "")) or (folders[0].name if folders else "")
-    if kept is not None:
+    if kept is not None or outside.demands(environment):
         path = _beside(folders, "roster")
         if path is None:
             where = ", ".join(map(str, folders)) or "the inventory"

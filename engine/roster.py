@@ -70,7 +70,8 @@ class Roster:
     """Who may approve: `people` as listed, `path` as the user wrote it, `digest` over the content.
 
     `version` 0: nobody has to sign it. Else it is that of `environment`, lapses at `expires` (seconds since 1970, UTC), and
-    its successor has to be signed by as many people of each role as `thresholds` says.
+    its successor has to be signed by as many people of each role as `thresholds` says. `least`: the weakest mode of
+    authority that a playbook may ask for.
     """
 
     people: tuple[Person, ...]
@@ -80,6 +81,7 @@ class Roster:
     environment: str = ""
     expires: float = float("inf")
     thresholds: Mapping[str, int] = field(default_factory=dict)
+    least: str = "automatic"
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ def read(document: source.Document) -> Roster:
         environment=data["environment"],
         expires=moment(data["expires"]),
         thresholds=data["thresholds"],
+        least=data.get("least", "automatic"),
     )
 
 

@@ -20,7 +20,7 @@ Data = dict[str, Json]
 _HEAD = "# Who may approve. Written by `engine roster`: comments are lost when it is changed by a command.\n"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._@-]*")
 _DAY = 86400.0
-_ORDER = ("version", "environment", "expires", "thresholds", "people")
+_ORDER = ("version", "environment", "expires", "thresholds", "least", "people")
 
 
 def first(environment: str, people: Sequence[Data], thresholds: Mapping[str, int], until: float) -> Data:
@@ -127,7 +127,7 @@ def differences(before: Data | None, after: Data) -> list[str]:
     old, new = ({one["name"]: one for one in data["people"]} for data in (before, after))
     for name in sorted({*old, *new}):
         found += _person(name, old.get(name), new.get(name))
-    for name in ("thresholds", "expires", "environment"):
+    for name in ("thresholds", "least", "expires", "environment"):
         if before.get(name) != after.get(name):
             found.append(f"{name}: {_told(before.get(name))} -> {_told(after.get(name))}")
     return found or ["nothing but the number"]

@@ -142,7 +142,7 @@ class Run:
             parked = any(walk.parked for walk in walks)
             if resting and not self.moving and (not parked or self.stopping):
                 return
-            if resting and parked and self.leave.asked and not self.wishes.wait and not self.leave.granted:
+            if resting and parked and self.leave.waits and not self.wishes.wait:
                 self.stopping = self.stopping or "waiting"
             elif resting and parked:
                 with self.changed:

@@ -72,6 +72,11 @@ class Trust:
                 )
         return _marks(path)
 
+    def demands(self, environment: str) -> bool:
+        """Whether this environment has to have a signed roster here."""
+        pinned = (self.pins() or {}).get(environment)
+        return bool(pinned and pinned.version)
+
     def seen(self, environment: str) -> list[Mark]:
         """The newest versions that were seen, as each place remembers them."""
         places = [folder / SEEN for folder in (self.home, self.store) if folder]

@@ -110,6 +110,29 @@ def test_a_change_needs_its_signatures(desk: Desk) -> None:
     assert "it counts" in desk.done().text
 
 
+def test_a_playbook_cannot_ask_for_less_than_the_roster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the signed roster says `least`, a playbook that asks for less is refused, also when the roster is taken away."""
+    (tmp_path / "etc").mkdir()
+    monkeypatch.setenv("LASTGOOD_TRUST", str(tmp_path / "etc"))
+    stage = Stage(tmp_path / "stage", {"execution": [step("a", {"x": 1})]}).people()
+    words = ["-i", str(stage.stock)]
+    people = json.loads((stage.stock / "roster.yml").read_text())["people"]
+    for one in people:
+        one["roles"].append("keeper")
+    (stage.stock / "roster.yml").write_text(json.dumps({"people": people}))
+    assert 0 == stage.engine("roster", "init", *words, "--least", "one-click").exit
+    for name in ("ana", "ben"):
+        assert 0 == stage.engine("roster", "sign", *words, "--key", str(stage.folder / name), "--yes").exit
+    assert 0 == stage.engine("roster", "pin", *words, "--yes").exit
+    said = stage.run()
+    assert (3, True) == (said.exit, "LG207" in said.err)
+    assert "asks for `one-click` at least, and the playbook for `automatic`" in said.text
+    (stage.stock / "roster.yml").unlink()
+    said = stage.run()
+    assert (3, True) == (said.exit, "LG210" in said.err)
+    assert stage.thing("a") is None
+
+
 def test_who_signs_sees_what_changes(desk: Desk) -> None:
     """Before a signature the difference to the version before is told; without a yes nothing is signed."""
     begun(desk)

@@ -79,8 +79,14 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
     rule = authority.rule_of(book.authority)
     listed: Roster | None = None
     try:
-        listed = _listed(people, stock, rows, rule) if people else None
+        listed = _listed(people, stock, rows, rule)
         found += authority.check_rule(rule, listed, _authority_place(book), requester) + _untold(book)
+        if listed and (why := authority.weaker(rule, listed)):
+            place, hint = (
+                book.document.place(("authority", "mode")),
+                "ask for as much; or have the roster changed and signed",
+            )
+            found.append(Diagnostic("LG207", why, place, hint=hint))
     except EngineError as error:
         found += error.diagnostics
     found += _unknown_destinations(book, stock)
@@ -94,19 +100,26 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
     return Opened(plan.compile(book, modules, rows, groups, options, kept, stock.destinations), modules, stock)
 
 
-def _listed(people: source.Document, stock: Inventory, rows: Sequence[HostRow], rule: authority.Rule) -> Roster:
-    """The roster; where somebody is asked it has to count, too. Raises EngineError."""
-    if rule.mode == "automatic":
-        return roster.read(people)
+def _listed(
+    people: source.Document | None, stock: Inventory, rows: Sequence[HostRow], rule: authority.Rule
+) -> Roster | None:
+    """The roster; where somebody is asked, or this machine has pinned it, it has to count, too. Raises EngineError."""
     context = click.get_current_context(silent=True)
     state = Path((context.find_root().obj or {}).get("state", ".lastgood")) if context else Path(".lastgood")
-    return trust.current(people, _home(people, stock, rows), trust.trust(state), time.time())
+    outside, environment = trust.trust(state), _home(people, stock, rows)
+    demanded = outside.demands(environment)
+    if people is None and demanded:
+        summary = f"the roster of `{environment}` is pinned on this machine, and it is not there"
+        raise EngineError(Diagnostic("LG210", summary, hint="put roster.yml back, with its roster.sig/"))
+    if people is None or (rule.mode == "automatic" and not demanded):
+        return roster.read(people) if people else None
+    return trust.current(people, environment, outside, time.time())
 
 
-def _home(people: source.Document, stock: Inventory, rows: Sequence[HostRow]) -> str:
+def _home(people: source.Document | None, stock: Inventory, rows: Sequence[HostRow]) -> str:
     """The environment of the hosts: the name of the folder that they are in."""
     homes = [Path(stock.environments[row.name]).resolve().name for row in rows[:1]]
-    return homes[0] if homes else Path(people.path).resolve().parent.name
+    return homes[0] if homes else Path(people.path).resolve().parent.name if people else ""
 
 
 def _untold(book: Playbook) -> list[Diagnostic]:

@@ -25,6 +25,10 @@ _where = click.option(
     "-i", "--inventory", "folder", required=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="The inventory's folder, in which roster.yml lies.",
 )  # fmt: skip
+_least = click.option(
+    "--least", type=click.Choice(["automatic", "one-click", "two-key"]), default=None,
+    help="What every playbook has to ask for here, or more.",
+)  # fmt: skip
 _epilog = "Reference: docs/reference/commands.md"
 
 
@@ -99,6 +103,7 @@ def _shown(people: Roster, folder: Path, outside: Trust) -> list[str]:
             f"{people.path}: version {people.version} of {people.environment}, {people.digest}",
             f"  lapses      {_until(people.expires, now)}",
             f"  to change   {wanted}",
+            f"  at least    {people.least}",
             f"  signed by   {', '.join(_signed(people, folder)) or 'nobody'}",
             f"  pinned      {_pinned(people, outside)}",
         ]
@@ -231,7 +236,8 @@ def _keys(paths: tuple[Path, ...]) -> list[str]:
     "--change", "thresholds", multiple=True, metavar="ROLE=COUNT", help="So many of ROLE sign a change [keeper=2]."
 )
 @click.option("--days", default=_DAYS, show_default=True, type=click.IntRange(1, 3650), help="It lapses after so many days.")
-def init(folder: Path, people: tuple[str, ...], thresholds: tuple[str, ...], days: int) -> int:
+@_least
+def init(folder: Path, people: tuple[str, ...], thresholds: tuple[str, ...], days: int, least: str | None) -> int:
     """Make version 1: of the people named, or of an unsigned roster.yml that is there.
 
     \b
@@ -257,7 +263,9 @@ def init(folder: Path, people: tuple[str, ...], thresholds: tuple[str, ...], day
     if not all(count.isdigit() for count in counts.values()):
         raise click.UsageError("--change: write ROLE=COUNT, for example keeper=2")
     until = time.time() + days * 86400
+    demanded = {"least": least} if least else {}
     made = rostering.first(folder.resolve().name, listed, {role: int(count) for role, count in counts.items()}, until)
+    made |= demanded
     text = rostering.text(made)
     roster.read(source.parse(text, str(path)))
     return _written(folder, path, None, made, text)
@@ -307,17 +315,20 @@ def remove(folder: Path, name: str, roles: tuple[str, ...], prints: tuple[str, .
 @command.command(epilog=_epilog)
 @_where
 @click.option("--days", default=_DAYS, show_default=True, type=click.IntRange(1, 3650), help="It lapses after so many days.")
-def renew(folder: Path, days: int) -> int:
+@_least
+def renew(folder: Path, days: int, least: str | None) -> int:
     """Let the roster hold longer. The next version, to be signed.
 
     \b
     engine roster renew -i inventories/production
+    engine roster renew -i inventories/production --least two-key
     """
     from engine import rostering, source
 
     if "version" not in source.load(_file(folder)).data:
         raise click.UsageError("An unsigned roster does not lapse. Make it one that does: engine roster init")
-    return _changed(folder, lambda _: {"expires": rostering.renewed(time.time(), days)})
+    demanded = {"least": least} if least else {}
+    return _changed(folder, lambda _: {"expires": rostering.renewed(time.time(), days), **demanded})
 
 
 @command.command(epilog=_epilog)
