@@ -153,8 +153,10 @@ class _Fold:
                     found.settled, found.refused = body, ""
                 else:
                     found.refused = body["decision"]
+            case "authority.settled" if body["decision"] == "cancelled":
+                found.cancel = None  # the cancel was of the undo, and is done with
             case "cancel.asked":
-                found.cancel = body
+                found.cancel = {**body, "undo": body.get("undo") or (found.cancel or {}).get("undo", False)}
             case "note" if body.get("decision") == "again":
                 self.cut.pop(place, None)  # a person says that it was not done
             case "message.queued" | "message.sent":

@@ -312,7 +312,7 @@ def test_cancel_from_another_process(tmp_path: Path) -> None:
         wait(intent(stage, "w"), "the step")
         said = stage.engine("cancel", "--because", "wrong service", "--as", "ana")
         assert Exit.DONE == said.exit
-        assert "asked: RB-0001 stops at its next safe point" in said.text
+        assert "RB-0001 is cancelled. next: engine report RB-0001, or engine undo RB-0001" in said.text
         process.communicate(timeout=30)
     assert Exit.FAILED == process.returncode
     assert "cancelled" == stage.ended["outcome"]
@@ -335,25 +335,25 @@ def test_cancel_of_a_run_that_nobody_runs(tmp_path: Path) -> None:
 
 
 def test_a_cancel_leaves_no_clean_up_behind(tmp_path: Path) -> None:
-    """A run that stopped inside a block with a clean-up is not ended over its head: a resume runs it, and nothing else."""
+    """A run that stopped inside a block with a clean-up is not ended over its head: the cancel runs it, and nothing else."""
     block = {"name": "B", "block": [step("freeze", {"x": 1}), step("w", {"x": 1})], "always": [step("thaw", {"x": 1})]}
     stage = play(tmp_path, block)
     assert Exit.INTERRUPTED == stage.run("--until", "freeze").exit
     said = stage.engine("cancel")
-    assert "next: engine resume RB-0001 cleans up, and ends it" in said.text
-    assert Exit.FAILED == stage.resume().exit
+    assert Exit.DONE == said.exit
+    assert "RB-0001 is not being run: its clean-up is done by this command" in said.text
     assert ["a/freeze", "a/thaw"] == [line.split()[0] for line in stage.effects()]
     assert "cancelled" == stage.ended["outcome"]
 
 
 def test_cancel_and_undo_of_a_run_that_nobody_runs(tmp_path: Path) -> None:
-    """A cancel with --undo of a run that stopped is done by its resume: what was changed is put back."""
+    """A cancel with --undo of a run that stopped puts back what was changed, at once."""
     stage = play(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}))
     stage.have("a", {"x": 0})
     assert Exit.INTERRUPTED == stage.run("--until", "a").exit
     said = stage.engine("cancel", "--undo")
-    assert "next: engine resume RB-0001 puts back what was changed, and ends it" in said.text
-    assert Exit.FAILED == stage.resume().exit
+    assert Exit.DONE == said.exit
+    assert "RB-0001 is not being run: the undo is done by this command" in said.text
     assert ({"x": 0}, None) == (stage.thing("a"), stage.thing("w"))
     assert "cancelled" == stage.ended["outcome"]
 

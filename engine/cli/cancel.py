@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +11,10 @@ import click
 from engine.diagnostics import Exit
 
 if TYPE_CHECKING:
-    from engine.journal import Entry
+    from engine.journal import Entry, Journal
+
+#: Seconds that the command looks whether the run has stopped, before it leaves it at having asked.
+PATIENCE = 5.0
 
 
 @click.command(epilog="Reference: docs/reference/commands.md")
@@ -25,37 +30,118 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
     \b
     engine cancel RB-0007 --because "wrong service"
     engine cancel RB-0007 --undo
+
+    A run that no process holds is cleaned up, and put back where that is asked for, by this command. An undo stops after the
+    change that it is putting back.
     """
-    from engine import journal, story
+    from engine import journal, words
     from engine.cli import opening, running
 
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     entries = store.entries(run)
-    last = journal.ending(entries)
-    if last:
-        click.echo(f"{run} has ended already: {last.body['outcome']}.   next: engine report {run}", err=True)
+    last, earlier = journal.ending(entries), _asked(entries)
+    if last and not (_undo_asks(entries) and store.held(run)):
+        click.echo(_over(run, last, undo_too), err=True)
         return Exit.DONE
-    who = opening.requester(by)
-    store.append(run, "cancel.asked", {"by": who, "why": because, "undo": undo_too})
-    open_ = ("cleans up", _cleans_up(entries)), ("puts back what was changed", undo_too)
-    going = [step.operation for step in story.tell(entries).steps.values() if step.operation]
-    left = [word for word, there in ((f"stops operation {', '.join(going)}", going), *open_) if there]
-    if not store.held(run) and left:
-        click.echo(f"asked: {run} is not being run.   next: engine resume {run} {' and '.join(left)}, and ends it", err=True)
-    elif store.held(run):
-        click.echo(f"asked: {run} stops at its next safe point.   next: engine status {run} --follow", err=True)
+    if earlier and (earlier.body.get("undo") or not undo_too):
+        ago = words.span(max(time.time() - earlier.at, 0.0))
+        click.echo(f"{earlier.body['by']} has asked for this {ago} ago; asking again changes nothing", err=True)
     else:
-        store.append(
-            run, "run.ended", {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": because or f"cancelled by {who}"}
-        )
-        click.echo(
-            f"{run} was not being run and is now cancelled.   next: engine undo {run}, or engine report {run}", err=True
-        )
+        body = {"by": opening.requester(by), "why": because, "undo": undo_too}
+        earlier = store.append(run, "cancel.asked", body)
+    return _honoured(context, store, run, earlier)
+
+
+def _over(run: str, last: Entry, undo_too: bool) -> str:
+    back = undo_too and last.body["outcome"] != "undone"
+    return f"{run} has ended already: {last.body['outcome']}. Nothing is left to stop.   next: engine " + (
+        f"undo {run} puts back what it changed" if back else f"report {run}"
+    )
+
+
+def _asked(entries: Sequence[Entry]) -> Entry | None:
+    """The cancel that was asked for and not carried out yet."""
+    found = None
+    for entry in entries:
+        if entry.kind == "cancel.asked":
+            found = entry
+        elif entry.kind in ("run.ended", "undo.ended") or (entry.kind == "authority.settled" and entry.body.get("of")):
+            found = None
+    return found
+
+
+def _undo_asks(entries: Sequence[Entry]) -> bool:
+    """Whether an undo waits for keys."""
+    for entry in reversed(entries):
+        if entry.kind == "key.asked":
+            return bool((entry.body.get("facts") or {}).get("act"))
+        if entry.kind == "run.ended" or (entry.kind == "authority.settled" and entry.body.get("of")):
+            return False
+    return False
+
+
+def _honoured(context: click.Context, store: Journal, run: str, asked: Entry) -> int:
+    """Looks how the run takes it, for a moment; does what is left where no process holds the run."""
+    from engine import standing, story
+
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        held = store.held(run)  # before the entries are read: what its process wrote last is read as well
+        end = next((one for one in store.entries(run, asked.seq) if one.kind == "run.ended" or one.body.get("of")), None)
+        if end and end.kind == "run.ended":
+            click.echo(_ended(run, end, bool(asked.body.get("undo"))), err=True)
+            return Exit.DONE
+        if end:
+            click.echo(f"the undo of {run} is cancelled; nothing was put back.   next: engine status {run}", err=True)
+            return Exit.DONE
+        if not held:
+            return _left(context, store, run, asked)
+        time.sleep(0.1)
+    waits = standing.of(story.tell(store.entries(run)), True).waiting
+    told = f"asked: {run} stops at its next safe point. It waits for {waits}"
+    click.echo(f"{told}.   next: engine status {run} --follow", err=True)
     return Exit.DONE
 
 
-def _cleans_up(entries: list[Entry]) -> bool:
+def _ended(run: str, end: Entry, undo_too: bool) -> str:
+    if end.body["outcome"] == "cancelled":
+        why = f" ({end.body['why']})" if end.body.get("why") else ""
+        return f"{run} is cancelled{why}.   next: engine report {run}" + ("" if undo_too else f", or engine undo {run}")
+    return (
+        f"{run} came to its end before this could stop it: {end.body['outcome']}. Nothing was cut short.   "
+        f"next: engine undo {run} puts back what it changed"
+    )
+
+
+def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int:
+    """What a cancel asks for of a run that no process holds: done here and now, then the run has ended."""
+    from engine import journal, story
+    from engine.cli import resume, running
+
+    entries = store.entries(run)
+    undo = bool(asked.body.get("undo"))
+    going = ", ".join(step.operation for step in story.tell(entries).steps.values() if step.operation)
+    open_ = (f"the stop of operation {going}", going), ("its clean-up", _cleans_up(entries)), ("the undo", undo)
+    works = [word for word, there in open_ if there]
+    last = next((e.kind for e in reversed(entries) if e.kind in ("run.ended", "run.resumed", "undo.started")), "")
+    if works and last != "undo.started":
+        click.echo(f"{run} is not being run: {' and '.join(works)} is done by this command", err=True)
+        context.invoke(resume.command, run=run, yes=True)
+        end = journal.ending(store.entries(run))
+        return Exit.DONE if end and end.body["outcome"] == "cancelled" else Exit.FAILED
+    store.claim(run, running.told)
+    try:
+        why = asked.body.get("why") or f"cancelled by {asked.body['by']}"
+        store.append(run, "run.ended", {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why})
+    finally:
+        store.unlock(run)
+    told = f"{run} was not being run and is now cancelled"
+    click.echo(f"{told}.   next: engine undo {run}, or engine report {run}", err=True)
+    return Exit.DONE
+
+
+def _cleans_up(entries: Sequence[Entry]) -> bool:
     """Whether the run stopped in a section that has clean-up steps: some of them may have to run."""
     begun = {entry.step.partition("/")[0] for entry in entries if entry.kind in ("step.intent", "step.outcome")}
     nodes = entries[0].body["plan"]["nodes"]

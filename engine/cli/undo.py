@@ -111,7 +111,13 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
     }
     request = _open(site, digest) or question.ask(site, rule, digest, facts)
     poll = running.prompter(site.journal, site.run, view, tuple(Path(key) for key in said["keys"]))
+    seen = site.journal.entries(site.run)[-1].seq
     while True:
+        if by := _cancelled(site, seen):
+            body = {"decision": "cancelled", "why": f"cancelled by {by}", "people": [], "of": "undo"}
+            site.journal.append(site.run, "authority.settled", body)
+            hint = "nothing was put back"
+            raise EngineError(Diagnostic("LG091", f"the undo was cancelled by {by}", hint=hint), Exit.REJECTED)
         if changed := question.outdated(site, request):
             request = question.ask(site, rule, digest, facts, changed)
         verdict = question.judge(site, request)
@@ -137,25 +143,49 @@ def _open(site: Any, digest: str) -> Any:
     if not asked:
         return None
     since = [e for e in entries if e.seq > asked[-1].seq]
-    settled = any(e.kind == "authority.settled" and e.body.get("of") == "undo" for e in since)
-    used = settled and any(e.kind == "undo.ended" for e in since)
+    settled = [e.body["decision"] for e in since if e.kind == "authority.settled" and e.body.get("of") == "undo"]
+    used = "cancelled" in settled or (settled and any(e.kind == "undo.ended" for e in since))
     return None if used else asked[-1]
 
 
-def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
-    """Every host's changes, hosts side by side. Ctrl-C stops after the change that is being put back."""
-    import threading
+def _cancelled(site: Any, seen: int) -> str:
+    """Who has cancelled since entry `seen`; empty when nobody has."""
+    asked = (e.body["by"] for e in site.journal.entries(site.run, seen) if e.kind == "cancel.asked")
+    return str(next(asked, ""))
 
-    from engine import abreast, undo
+
+def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
+    """Every host's changes, hosts side by side. Ctrl-C and a cancel stop after the change that is being put back."""
+    import threading
+    import time
+
+    from engine import abreast, runner, undo
     from engine.cli import running
 
-    site.journal.append(site.run, "undo.started", {"by": who, **place})
-    halt = threading.Event()
-    with running.stoppable(halt.set, view, f"engine undo {site.run}"):
-        results = abreast.each(lambda row: undo.host(site, row, halt), site.plan.hosts, 64)
-    if "stopped" in results:
+    seen = site.journal.append(site.run, "undo.started", {"by": who, **place}).seq
+    over, by = threading.Event(), list[str]()
+
+    def watch() -> None:
+        while not over.wait(runner.TICK):
+            if found := _cancelled(site, seen):
+                by.append(found)
+                site.caller.cut = time.monotonic() + runner.PATIENCE
+                site.stop.set()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    with running.stoppable(site.stop.set, view, f"engine undo {site.run}"):
+        results = abreast.each(lambda row: undo.host(site, row, site.stop), site.plan.hosts, 64)
+    over.set()
+    outcome = next((word for word in ("stopped", "drifted", "failed") if word in results), "")
+    if by and outcome:
+        why = f"the undo was cancelled by {by[0]}: {results.count('undone')} of {len(results)} hosts are as they were before"
+        ended = {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why}
+        rows = [("undo.ended", {"outcome": "cancelled"}, "", ""), ("run.ended", ended, "", "")]
+        site.journal.append_all(site.run, rows)
+        return Exit.FAILED
+    if outcome == "stopped":
         return Exit.INTERRUPTED
-    outcome = next((word for word in ("drifted", "failed") if word in results), "")
     if outcome:
         site.journal.append(site.run, "undo.ended", {"outcome": outcome})
         return Exit.STALE if outcome == "drifted" else Exit.FAILED

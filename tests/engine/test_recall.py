@@ -196,7 +196,7 @@ def test_keys(plan: Plan) -> None:
 def test_the_run_itself(plan: Plan) -> None:
     """How often it has ended and whether it still has; a cancel counts until the run ends."""
     found = recalled(plan, "gate", "cancel", "queued k")
-    assert {"by": "ana"} == found.cancel
+    assert {"by": "ana", "undo": False} == found.cancel
     assert ({"h"}, ["message.queued"]) == (found.opened, [entry.kind for entry in found.messages])
     found = recalled(plan, "ended failed", "resumed", "cancel", "ended cancelled")
     assert (2, "cancelled", None) == (found.lives, found.ended["outcome"], found.cancel)
