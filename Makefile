@@ -28,6 +28,7 @@ lint: .venv/ready-to-test
 
 bench: .venv/ready-to-test
 	$(BIN)/python -m benchmarks $(WRITE)
+	$(BIN)/python -m benchmarks.scale $(WRITE)
 
 docs: .venv/ready-to-test
 	$(BIN)/python -m docs

@@ -25,6 +25,8 @@ from engine.story import BAD, Story
 
 #: A run never says nothing for longer than this (seconds).
 HEARTBEAT = 30.0
+#: Seconds after which the live view says whom it waits on.
+SOON = 5.0
 #: What comes within this many seconds is told together: being woken for each entry would hold a wide fleet up.
 GATHER = 0.04
 #: What Ctrl-C does here; where somebody only looks on, it does something else.
@@ -215,9 +217,10 @@ class Lines(View):
         """Says after 30 seconds of silence that the run is alive, and what it is doing."""
         if self.story.run and self.story.ended is None and now - self._said >= HEARTBEAT:
             self._tally(now)
-            stand = standing.of(self.story)
+            stand = standing.of(self.story, now=now)
             so_far = f"{words.span(now - (self.story.started or now))} so far"
-            self._line(now, "waiting" if stand.exit == 5 else "running", so_far, stand.waiting)
+            longest = standing.waiting_on(self.story, now) if stand.exit is None else ""
+            self._line(now, "waiting" if stand.exit == 5 else "running", so_far, longest or stand.waiting)
 
     def leave(self) -> None:
         """Says what has only been counted so far."""
@@ -339,11 +342,12 @@ def _folded(story: Story, now: float, look: Style, room: int | None) -> list[str
 def _foot(story: Story, now: float, look: Style, stop: str) -> list[str]:
     if story.ended is not None:
         return []
-    took = words.span(now - (story.started or now))
+    took, longest = words.span(now - (story.started or now)), standing.waiting_on(story, now, SOON)
+    lines = [cut(f" {longest}", look.width)] if longest else []
     if story.cancel:
-        return [cut(f" {took}  stops at the next safe point, asked by {story.cancel}", look.width)]
+        return [*lines, cut(f" {took}  stops at the next safe point, asked by {story.cancel}", look.width)]
     stand = standing.of(story)
-    lines = [cut(f" {stand.word}: {stand.next}", look.width)] if stand.exit == 5 else []
+    lines += [cut(f" {stand.word}: {stand.next}", look.width)] if stand.exit == 5 else []
     return [*lines, cut(f" {took}  {stop}", look.width)]
 
 

@@ -147,7 +147,7 @@ def _people(story: Story, look: Style) -> list[str]:
 # ------------------------------------------------------------------------------------------------- status
 def status(story: Story, now: float, look: Style = PLAIN, alive: bool | None = None, report: str = "") -> str:
     """Where a run stands. `now`: UTC, seconds since 1970; `alive`: does a process hold the run? None: nobody looked."""
-    stand = standing.of(story, alive)
+    stand = standing.of(story, alive, now)
     steps = [line for row in looks.steps(story, now, look, alive is not False) for line in row]
     head = look.paint(cut(f"{story.run}  {story.name}", look.width), "bold")
     if story.ended is not None:

@@ -42,8 +42,9 @@ class Standing:
     next: str
 
 
-def of(story: Story, alive: bool | None = None) -> Standing:
-    """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked."""
+def of(story: Story, alive: bool | None = None, now: float | None = None) -> Standing:
+    """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked. With `now` (UTC, seconds
+    since 1970) it is said for how long the steps that run have been waited on."""
     if story.outcome and story.glass and not story.ratified and not _undo_asked(story):
         told = _ended(story)
         waiting = f"a second person, who ratifies what {story.glass['person']} did alone"
@@ -61,15 +62,37 @@ def of(story: Story, alive: bool | None = None) -> Standing:
     if alive is False or story.interrupted:
         return _interrupted(story)
     running = dict.fromkeys(step.key for step in story.steps.values() if step.outcome in ("running", "waiting"))
-    going = words.some(running, 3)
+    going = f"the steps that run now: {words.some(running, 3)}" if running else "its next step"
+    longest = waiting_on(story, now) if now is not None else ""
+    again = f"engine status {story.run} --follow"
     return Standing(
-        "RUNNING",
-        None,
-        stands(story),
-        f"the steps that run now: {going}" if going else "its next step",
-        "it goes on by itself",
-        f"engine status {story.run} --follow",
+        "RUNNING", None, stands(story), longest.removeprefix("waiting on ") or going, "it goes on by itself", again
     )
+
+
+def under_way(story: Story, now: float) -> list[tuple[Step, float]]:
+    """The steps that go on just now, and for how many seconds, the longest first."""
+    going = [step for step in story.steps.values() if step.outcome in ("running", "waiting")]
+    return sorted(((step, max(now - (step.started or now), 0.0)) for step in going), key=lambda pair: -pair[1])
+
+
+def waiting_on(story: Story, now: float, least: float = 0.0, most: int = 2) -> str:
+    """Whom the run waits on, the longest first: ``waiting on svc-041 for 40 s, svc-207 for 38 s and 3 more``. Empty when
+    nothing has gone on for `least` seconds. A run with one host names its steps."""
+    going = [pair for pair in under_way(story, now) if pair[1] >= least]
+    if not going:
+        return ""
+    keys, alone = {step.key for step, _ in going}, len(story.hosts) <= 1
+
+    def named(step: Step) -> str:
+        parts = (step.key,) if alone else (step.host,) if len(keys) == 1 else (step.host, step.key)
+        return " ".join(part for part in parts if part) or step.key
+
+    told = [f"{named(step)} for {words.seconds(seconds)}" for step, seconds in going]
+    first = going[0][0]
+    why = f" ({first.why})" if first.outcome == "waiting" and first.why else ""
+    where = f", at {first.key}" if len(keys) == 1 and not alone else ""
+    return f"waiting on {words.some([told[0] + why, *told[1:]], most)}{where}"
 
 
 def _waiting(story: Story, gone: bool) -> Standing:

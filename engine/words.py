@@ -35,6 +35,11 @@ def span(seconds: float) -> str:
     return f"{whole}s"
 
 
+def seconds(count: float) -> str:
+    """How long something has gone on, to whole seconds: ``40 s``, ``2m05s``."""
+    return f"{int(count)} s" if count < 60 else span(count)
+
+
 def brief(value: Json, limit: int = 40) -> str:
     """A JSON value in a few characters, safe to print; absent is ``nothing``."""
     if value is None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,14 @@ class Stage:
         """What arrived at the destination `desk`."""
         path = self.folder / "messages"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Waits for it, for as long as a busy machine may need."""
+    end = time.monotonic() + 60
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert holds()
 
 
 def step(name: str, fields: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:

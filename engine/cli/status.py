@@ -95,7 +95,7 @@ def _shown(store: Journal, run: str, as_json: bool) -> None:
 
     told, alive = _told(store, run)
     if as_json:
-        click.echo(json.dumps(_json(told, alive), sort_keys=True))
+        click.echo(json.dumps(_json(told, alive, time.time()), sort_keys=True))
         return
     page = store.files(run) / "report.html"
     style = look.style(sys.stdout)
@@ -103,10 +103,11 @@ def _shown(store: Journal, run: str, as_json: bool) -> None:
     showing.result(text, style)
 
 
-def _json(told: Story, alive: bool) -> dict[str, Any]:
+def _json(told: Story, alive: bool, now: float) -> dict[str, Any]:
     from engine import report, standing
 
-    stand = standing.of(told, alive)
+    stand = standing.of(told, alive, now)
+    going = standing.under_way(told, now) if alive else []
     steps = [
         {"host": s.host, "step": s.key, "outcome": s.word, "seconds": s.seconds, "started": s.started, "why": s.why}
         for s in sorted(told.steps.values(), key=lambda s: (s.started or 0.0, s.seq))
@@ -118,6 +119,8 @@ def _json(told: Story, alive: bool) -> dict[str, Any]:
     stood = {name: getattr(stand, name) for name in ("word", "exit", "safe", "waiting", "nothing", "next")}
     keys = {"given": len(told.counted()), "needed": told.needed}
     more = {"format": "lastgood.status/1", "hosts": list(told.hosts), "alive": alive, "keys": keys, "steps": steps}
+    more["waiting_on"] = [{"host": s.host, "step": s.key, "seconds": round(took, 3), "why": s.why} for s, took in going]
+    more |= {"budget": told.budget, "deadline": told.deadline}
     found: dict[str, Any] = report.redacted({**run, **stood, **more})
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fleet import Fleet, check, thing
-from stage import TWO_KEYS, Said, Stage, step
+from stage import TWO_KEYS, Said, Stage, step, until
 
 from engine.cli import main
 from engine.diagnostics import EngineError, Exit
@@ -164,14 +164,6 @@ def test_ctrl_c_and_a_cancel(tmp_path: Path) -> None:
 
 
 # -- as it is typed
-def until(holds: Callable[[], bool]) -> None:
-    """Waits for it, for as long as a busy machine may need."""
-    end = time.monotonic() + 60
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert holds()
-
-
 def during(stage: Stage, when: Callable[[], bool], *words: str) -> tuple[int, str, Said]:
     """A command in a process of its own, and a cancel by ana as soon as `when` holds: the command's exit code and text, and
     what the cancel has answered."""

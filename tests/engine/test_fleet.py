@@ -13,6 +13,7 @@ import pytest
 from fleet import BREAKS, GONE, LATE, Fleet, check, thing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stage import Stage, step
 
 from engine.diagnostics import Exit
 
@@ -165,3 +166,44 @@ def test_the_budget_side_by_side(memory: Path, case: Case, forks: int) -> None:
     assert verdict(begun_ends, len(begun_ends)) == (fleet.ended["outcome"], code)
     assert all(count == 1 for count in fleet.things.effects.values())
     fleet.close()
+
+
+def test_two_hundred_hosts(memory: Path) -> None:
+    """Of two hundred hosts three may fail: the fourth failure stops the run, unreachable ones counted. The resume does the
+    hosts that are not through and no others: those that succeeded are neither changed nor read."""
+    sections = {"execution": [thing("w"), thing("v")], "verification": [check("v")], "serial": [1, 10], "max_failed": 3}
+    fleet = Fleet(memory / "two-hundred", sections, 200)
+    bad = {"h003": BREAKS, "h017": GONE, "h040": LATE, "h063": GONE, "h064": GONE}
+    fleet.things.trouble |= {(host, "w"): trouble for host, trouble in bad.items()}
+    assert Exit.FAILED == fleet.run(forks=1)
+    assert "4 of 200 hosts failed, 3 may; 136 are not through" == fleet.ended["why"]
+    assert 64 == len(fleet.outcomes("w"))
+    assert 60 == sum(1 for count in fleet.things.effects.values() if count == 2)
+    assert {} == {host: count for host, count in fleet.things.reads.items() if host > "h063"}
+    done = {host: count for host, count in fleet.things.reads.items() if fleet.things.effects[host] == 2}
+    fleet.things.trouble.clear()
+    assert Exit.DONE == fleet.resume(forks=4)
+    assert [2] * 200 == [fleet.things.effects[host] for host in fleet.names], "each change once on each host"
+    assert done == {host: fleet.things.reads[host] for host in done}, "who was through is not read again"
+    assert "succeeded" == fleet.ended["outcome"]
+    fleet.close()
+
+
+def test_two_hundred_hosts_as_typed(memory: Path) -> None:
+    """The same with commands: what is asked for in the morning is exactly what was not done at night."""
+    names = [f"h{n:03}" for n in range(200)]
+    stage = Stage(memory / "typed", {"execution": [step("w", {"x": 1})], "serial": 10, "max_failed": 3}, names)
+    for host in ("h003", "h017", "h040", "h063"):
+        stage.trouble("w", host, **({"apply": "breaks"} if host == "h040" else {"read": "unreachable"}))
+    said = stage.run()
+    assert Exit.FAILED == said.exit
+    assert (
+        "max_failed 3 of 200 hosts: 3 may fail, the fourth stops the run; unreachable counts; batches 20 of 10" in said.text
+    )
+    assert 66 == len(stage.effects()), "the batch of the fourth failure comes to its end, the next one does not begin"
+    for host in ("h003", "h017", "h040", "h063"):
+        stage.trouble("w", host)
+    said = stage.resume()
+    assert Exit.DONE == said.exit
+    assert "keep 66 steps that ended" in said.text
+    assert [f'{host}/w {{"x": 1}}' for host in names] == sorted(stage.effects()), "each host once"
