@@ -26,6 +26,8 @@ from pathlib import Path
 from benchmarks.__main__ import ENGINE, HERE, inventory, machine, playbook, timed
 
 SIZES, STEPS = (1, 3, 10, 30, 100, 300, 1000), 8
+#: The limit is measured with so many steps at most.
+MOST = 400
 #: A step of a thousand hosts may cost so many times what one of thirty costs: more would not be linear.
 LINEAR = 1.5
 LIMIT = (
@@ -68,21 +70,21 @@ def once(folder: Path, hosts: int, name: str, under: list[str] | None = None) ->
 
 
 def measured(folder: Path, hosts: int, runs: int) -> Point:
-    """The medians of a size, engine and limit in turn; what one host and one step need to start is taken off both."""
+    """The medians of a size, engine and limit in turn; what their processes need to start is taken off both."""
     inventory(folder, hosts)
+    synced = min(hosts * STEPS, MOST)  # a synced row costs the same, however many there are
     rows: list[tuple[float, float, float]] = []
     for run in range(runs + 1):
-        limit = timed([sys.executable, "-c", LIMIT, str(folder / f"limit{hosts}-{run}.db"), str(2 * hosts * STEPS)], folder)[
-            0
-        ]
+        bare_loop = [sys.executable, "-c", LIMIT, str(folder / f"limit{hosts}-{run}.db"), str(2 * synced)]
+        limit = timed(bare_loop, folder)[0]
         wall, spent = once(folder, hosts, f"state{hosts}-{run}")
         if run:
             rows.append((wall, spent, limit))
     start, start_spent = started(folder, [*ENGINE, "validate", "scale.yml"])
     bare, _ = started(folder, [sys.executable, "-c", "pass"])
     wall, spent, limit = (statistics.median(row[n] for row in rows) for n in range(3))
-    figures = (max(value, 0.0) / (hosts * STEPS) for value in (wall - start, spent - start_spent, limit - bare))
-    return Point(hosts, *figures)
+    steps = hosts * STEPS
+    return Point(hosts, (wall - start) / steps, max(spent - start_spent, 0.0) / steps, (limit - bare) / synced)
 
 
 def started(folder: Path, argv: list[str], runs: int = 5) -> tuple[float, float]:
