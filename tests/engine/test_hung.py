@@ -101,7 +101,7 @@ def test_a_change_that_hangs_after_its_effect(tmp_path: Path, release: threading
 
 def test_a_second_reading_that_hangs(tmp_path: Path, release: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nobody can read what was done, nobody says that it was."""
-    monkeypatch.setattr("engine.step.GRACE", 0.1)
+    monkeypatch.setattr("engine.effect.GRACE", 0.1)
     fleet = Fleet(tmp_path, {"execution": [thing("w", timeout="200ms")]})
     fleet.things.trouble["h000", "w"] = hangs(release, "read", after=1)
     assert Exit.FAILED == fleet.run()
@@ -137,7 +137,7 @@ def test_the_process_ends(tmp_path: Path) -> None:
 
 def test_a_hung_undo(tmp_path: Path, release: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """An undo that does not come back is recorded as failed, says that it may still take effect, and ends."""
-    monkeypatch.setattr("engine.step.GRACE", 0.1)
+    monkeypatch.setattr("engine.effect.GRACE", 0.1)
     fleet = Fleet(tmp_path, {"execution": [thing("w", timeout="200ms"), thing("v", on_failure="undo")]})
     fleet.things.trouble["h000", "w"] = hangs(release, "undo")
 
