@@ -1,6 +1,7 @@
 # make demo    set up and run a whole rollback on this machine        make test    set up and run every test
 # make quick   the tests that take no time     make lint    linters, types     make bench    the figures of benchmarks/
 # make docs    write the reference pages       make pins    note the versions of today        make clean   remove what the others made
+# make power   power cuts and failing disks, with more images than `make test` and every error at every operation
 #
 # Needs Python 3.11 or newer (`make PYTHON=/path/to/python3` picks one) and a package index that pip can reach.
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test quick lint bench docs pins clean
+.PHONY: demo test quick power lint bench docs pins clean
 
 demo: .venv/ready
 	$(BIN)/engine demo
@@ -20,6 +21,9 @@ test: .venv/ready-to-test
 
 quick: .venv/ready-to-test
 	$(TESTS) -m "not slow and not real"
+
+power: .venv/ready-to-test
+	LASTGOOD_POWER_IMAGES=100000 LASTGOOD_POWER_FAULTS=all $(TESTS) -rP tests/power
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check

@@ -135,9 +135,11 @@ def _rollback(journal: Path) -> _Rollback | None:
             records, nonce, pages, sector, page = struct.unpack_from(">5I", start, 8)
             if not (512 <= page <= 65536 and 32 <= sector <= 65536):
                 return None
-            for number in range(min(records, 1 << 16)):
+            for number in range(records):
                 file.seek(sector + number * (page + 8))
                 head = file.read(104)
+                if len(head) < 104:
+                    break
                 if head[:4] == b"\0\0\0\1":
                     return _Rollback(nonce, records, pages, page, _header(head[4:]))
     except OSError:

@@ -346,6 +346,7 @@ def test_a_commit_that_fails_breaks_the_store_for_good(place: Place) -> None:
     refused(lambda: store.append_all(run, [("a", {}, "", ""), ("b", {}, "", "")]), "LG072")
     refused(lambda: store.start({}), "LG072")
     refused(lambda: store.lock(run, ["h"], "x"), "LG072")
+    refused(lambda: store.live(run), "LG072")  # nobody acts any more, whose own intent was written in time either
     assert 2 == len(store.verified(run)), "what was acknowledged can still be read"
     other = place.open()
     assert 3 == other.append(run, "note", {"n": 3}).seq

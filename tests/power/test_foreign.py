@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import struct
 from pathlib import Path
 
 import pytest
@@ -88,12 +89,14 @@ def test_a_journal_that_would_empty_the_store_is_refused(memory: Path) -> None:
         opened(folder, "delete")
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "zeros", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "zeros", "empty", "endless"])
 def test_what_does_not_count_as_a_journal_is_no_reason_to_refuse(memory: Path, damage: str) -> None:
-    """SQLite takes no notice of a journal without a whole header; neither do we."""
+    """SQLite takes no notice of a journal without a whole header, or with nothing in it; neither do we."""
     store = hot(memory / "a", "delete", 1, 0.5)
     del store["journal.db-journal"]
-    left = {"cut": bytes.fromhex("d9d505f920a163d7"), "garbage": b"?" * 999, "zeros": bytes(999), "empty": b""}[damage]
+    magic = bytes.fromhex("d9d505f920a163d7")
+    endless = magic + struct.pack(">5I", 0xFFFFFFFF, 1, len(store["journal.db"]) // 4096, 512, 4096) + bytes(484)
+    left = {"cut": magic, "garbage": b"?" * 999, "zeros": bytes(999), "empty": b"", "endless": endless}[damage]
     folder = memory / "state"
     folder.mkdir(mode=0o700)
     lay(folder, {**store, "journal.db-journal": left})
