@@ -21,7 +21,7 @@ from engine import chain, leases, sqlite_store
 from engine.chain import FIELDS, Entry, ending
 from engine.diagnostics import Exit
 from engine.leases import HOST, RUN, Lease, Owner
-from engine.store import Broken, JournalError, Result, Rows, Store
+from engine.store import Broken, JournalError, Result, Rows, Store, stays
 from modules.contract import Json
 
 __all__ = ["Entry", "Journal", "JournalError", "ending"]
@@ -105,6 +105,7 @@ class Journal:
         def work(rows: Rows) -> tuple[Entry, int]:
             if made and _there(rows, made[-1][0]):
                 return made[-1]
+            stays(self.store, rows)
             last = rows(_NEWEST)
             run = f"RB-{int(last[0][0][3:]) + 1 if last else 1:04d}"
             token = leases.next_token(rows)
@@ -169,6 +170,8 @@ class Journal:
             """The tickets that may be written, as entries in `made`. It is called again after a lost connection."""
             if made and _there(rows, made[-1]):
                 return [ticket for ticket in batch if ticket.run not in self._lost]  # the lost one had been acknowledged
+            if any(ticket.run not in self._held for ticket in batch):
+                stays(self.store, rows)
             for run in {ticket.run for ticket in batch}:
                 held = self._held.get(run)  # another thread may just have given it back
                 if held and not leases.holds(self.store, rows, run, held.token):
@@ -179,7 +182,9 @@ class Journal:
 
         try:
             written = self._write(work)
-        except JournalError:
+        except JournalError as error:
+            for ticket in batch:
+                ticket.error = error
             return
         for ticket in batch:
             if ticket.run in self._lost:
@@ -275,6 +280,11 @@ class Journal:
         return rows[0][0] if rows else None
 
     @property
+    def moved(self) -> str:
+        """Where the record was moved to: nothing is added to it here any more. Empty as long as it was not."""
+        return str(self._look("SELECT target FROM moves")[0][0])
+
+    @property
     def folder(self) -> Path:
         """Where this machine keeps what is no entry."""
         return self.store.folder
@@ -307,6 +317,7 @@ class Journal:
                 raise self._gone(run)  # else a late process would take the hosts from who has its run now
             if held is None and taken and leases.holds(self.store, rows, run, taken[-1]):
                 return taken[-1]  # the lost commit had been acknowledged
+            stays(self.store, rows)
             token = held.token if held else leases.next_token(rows)
             other = leases.in_the_way(self.store, rows, names, run, token)
             if other is None:

@@ -40,8 +40,8 @@ _CHECKED = (
     "pg_is_in_recovery()"
 )
 _UNLOGGED = (
-    "SELECT relname FROM pg_class WHERE oid IN (to_regclass('entries'), to_regclass('leases'), to_regclass('numbers')) "
-    "AND relpersistence <> 'p'"
+    "SELECT relname FROM pg_class WHERE oid IN (to_regclass('entries'), to_regclass('leases'), to_regclass('numbers'), "
+    "to_regclass('moves')) AND relpersistence <> 'p'"
 )
 _CLOCK = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT"
 #: By SQLSTATE or its class: what another attempt may find otherwise. Lost connections; lost meetings of two transactions;

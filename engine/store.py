@@ -26,6 +26,8 @@ LEASES = (
     "CREATE INDEX held ON leases (token)",
     "CREATE TABLE numbers (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO numbers VALUES ('token', 0)",
+    "CREATE TABLE moves (target TEXT PRIMARY KEY)",
+    "INSERT INTO moves VALUES ('')",
 )
 
 Result = TypeVar("Result")
@@ -81,3 +83,14 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Lets go of the database."""
+
+
+def stays(store: Store, rows: Rows) -> None:
+    """Raises JournalError for a record that was moved to another store: nobody may begin or add anything here any more.
+
+    Until the transaction's end it is not moved either.
+    """
+    target = rows(f"SELECT target FROM moves{store.locking}")[0][0]  # noqa: S608
+    if target:
+        hint = f"the same command with --state {target}"
+        raise JournalError("LG083", f"the record in {store.name} was moved to {target}", hint, Exit.USAGE)

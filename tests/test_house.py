@@ -34,10 +34,13 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one thing each, that needs no other",
         ("calling", "curve", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
     ),
-    ("texts that have a meaning, what the record needs", ("database_file", "leases", "secrets", "source", "template")),
+    (
+        "texts that have a meaning, what the record needs",
+        ("database_file", "leases", "secrets", "source", "template"),
+    ),
     ("the databases", ("postgres_store", "sqlite_store")),
     ("the record", ("journal",)),
-    ("entries that have a meaning", ("ledger", "story")),
+    ("entries that have a meaning", ("ledger", "migration", "story")),
     ("what people wrote, where a run stands", ("environment", "freeze", "playbook", "roster", "standing", "underway")),
     ("the graph, the hosts, the people", ("inventory", "layout", "look", "picture", "reader", "statement")),
     (

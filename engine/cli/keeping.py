@@ -63,7 +63,14 @@ def opened(state: str, files: Path, lease: float) -> Store:
 
 def no_password(context: click.Context, _option: click.Parameter, state: str) -> str:
     """For the option: what stands on the command line can be read by everybody on the machine."""
-    if context.get_parameter_source("state") != click.core.ParameterSource.COMMANDLINE or not shared(state):
+    if context.get_parameter_source("state") != click.core.ParameterSource.COMMANDLINE:
+        return state
+    return typed(state, "--state", " into ~/.pgpass or PGPASSWORD, or the whole address into LASTGOOD_STATE")
+
+
+def typed(state: str, what: str = "the address", where: str = " into ~/.pgpass or PGPASSWORD") -> str:
+    """A place as it was typed. Raises UsageError for one that holds a password."""
+    if not shared(state):
         return state
     try:
         parts = urlsplit(state)
@@ -71,8 +78,6 @@ def no_password(context: click.Context, _option: click.Parameter, state: str) ->
     except ValueError:
         found = True
     if found:
-        raise click.UsageError(
-            "--state holds a password, and everybody on this machine can read the arguments of a process. "
-            "Put it into ~/.pgpass or PGPASSWORD, or the whole address into LASTGOOD_STATE"
-        )
+        said = f"{what} holds a password, and everybody on this machine can read the arguments of a process."
+        raise click.UsageError(f"{said} Put it{where}")
     return state

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("Where a run stands: safe? waiting for what? what next?", "look"),
     "runs": ("List the runs.", "look"),
     "report": ("Write the report of a run: HTML, Markdown, JSON.", "look"),
+    "state": ("Move a whole record to another store, and back.", "look"),
     "note": ("Add a line to a run's record.", "look"),
     "ledger": ("Which version served where and when, and which must never come back.", "look"),
     "observe": ("Put on record what serves now, as registries and endpoints say.", "look"),

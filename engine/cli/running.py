@@ -216,6 +216,8 @@ def store(context: click.Context, must_exist: bool = False) -> Journal:
     opened = keeping.opened(state, context.obj["files"], length)
     found = Journal(opened, lease=length, person=opening.requester(None))
     context.call_on_close(found.close)
+    if moved := found.moved:
+        told(f"this record was moved to {moved}: here it is shown as it was then.   next: the same with --state {moved}")
     return found
 
 
