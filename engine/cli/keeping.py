@@ -33,7 +33,8 @@ def roomy(files: Path) -> None:
     said = os.environ.get("LASTGOOD_RESERVE", str(_RESERVE))
     if not said.isdecimal():
         raise click.UsageError(f"LASTGOOD_RESERVE: {said!r} is no number of MiB")
-    disk = os.statvfs(files)
+    whole = files.absolute()  # the folder is made when something is kept in it: until then its disk is that of one above it
+    disk = os.statvfs(next(path for path in (whole, *whole.parents) if path.exists()))
     free = disk.f_bavail * disk.f_frsize >> 20
     if free < int(said):
         told = f"only {free} MiB are free at {files}, and {said} MiB are kept for the record of what is changed"
