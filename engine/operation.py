@@ -122,7 +122,8 @@ class Operation:
         stopped in time, TimedOut or ModuleError when it was given up and is over."""
         began, pause = time.monotonic(), FIRST
         while self.handle is not None and (said := self._looked(ctx)) is not True:
-            self._tell(f"waiting on {self.entry.name} for {time.monotonic() - began:.0f} s{f': {said}' if said else ''}")
+            words = f": {said}" if said and not self._hidden else ""
+            self._tell(f"waiting on {self.entry.name} for {time.monotonic() - began:.0f} s{words}")
             try:
                 ctx.sleep(pause)
             except Stopped:
@@ -176,9 +177,16 @@ class Operation:
             self.site.spent[self.place] = ctx.key
         return True if said is True else str(said or "")
 
+    @property
+    def _hidden(self) -> bool:
+        """Whether the module's words may repeat what `no_log` hides."""
+        step = self.site.plan.nodes[self.place[1].partition("[")[0]].step
+        return step is not None and step.no_log
+
     def _tell(self, text: str) -> None:
         if self.kind == "step":
-            self.site.journal.announce(self.site.run, "step.waiting", {"why": text}, *self.place)
+            body = {"why": self.site.secrets.scrub(text)}
+            self.site.journal.announce(self.site.run, "step.waiting", body, *self.place)
 
     def _call(self, ctx: Context, word: str, *given: Any) -> Json:
         return self.site.caller.call(ctx, self.entry.call, word, *given)

@@ -3,6 +3,9 @@
 The change is asked for by one request, under an idempotency key where the platform honours one; the answer names the
 operation, which is then looked at until it is over. What it came to is read at the address itself: a platform that says it
 succeeded and serves the old values is found out. What a killed run has begun is taken up again, never begun twice.
+
+The step's `timeout` is the time that the operation has; then it is stopped by `cancel_url`, and what is there is read.
+Without `key_header` and `pending` a lost answer cannot be made good: the step is uncertain, and a person looks.
 """
 
 from __future__ import annotations
