@@ -79,7 +79,8 @@ class Journal:
         self.store: Store = sqlite_store.SqliteStore(where) if isinstance(where, Path) else where
         self.listeners: list[Listener] = []
         self.commits = 0
-        self._now, self._lease, self._person = now, lease, person
+        self.lease = lease  # how long one holds, in seconds
+        self._now, self._person = now, person
         self._queue: list[_Ticket] = []
         self._queued = threading.Lock()
         self._leading = False
@@ -109,7 +110,7 @@ class Journal:
             last = rows(_NEWEST)
             run = f"RB-{int(last[0][0][3:]) + 1 if last else 1:04d}"
             token = leases.next_token(rows)
-            leases.put(self.store, rows, [RUN + run], run, token, me, "", self._lease)
+            leases.put(self.store, rows, [RUN + run], run, token, me, "", self.lease)
             made.append((self._enter(rows, [_Ticket(run, "run.started", "", "", text, at)])[0], token))
             return made[-1]
 
@@ -321,7 +322,7 @@ class Journal:
             token = held.token if held else leases.next_token(rows)
             other = leases.in_the_way(self.store, rows, names, run, token)
             if other is None:
-                leases.put(self.store, rows, names, run, token, me, purpose, self._lease)
+                leases.put(self.store, rows, names, run, token, me, purpose, self.lease)
                 taken.append(token)
             return other or token
 
@@ -350,7 +351,7 @@ class Journal:
             self._heart.start()
 
     def _beat(self) -> None:
-        while not self._closed.wait(self._lease / 3):
+        while not self._closed.wait(self.lease / 3):
             for run in list(self._held):
                 try:
                     self._renewed(run)
@@ -361,7 +362,7 @@ class Journal:
         held, asked = self._held.get(run), leases.moment()
         if held is None or run in self._lost:
             return False
-        if self._write(lambda rows: leases.renew(self.store, rows, run, held.token, self._lease)):
+        if self._write(lambda rows: leases.renew(self.store, rows, run, held.token, self.lease)):
             held.renewed = asked
             return True
         if run in self._held:
@@ -374,7 +375,7 @@ class Journal:
         if self._broken is not None:
             raise self._failed()
         held = self._held.get(run)
-        if held and (run in self._lost or (leases.moment() > held.renewed + self._lease * 2 / 3 and not self._renewed(run))):
+        if held and (run in self._lost or (leases.moment() > held.renewed + self.lease * 2 / 3 and not self._renewed(run))):
             raise self._gone(run)
 
     def token(self, run: str) -> int:
@@ -404,10 +405,9 @@ class Journal:
         """Whether some living process runs `run`."""
         return any(one.name == RUN + run for one in self.leases())
 
-    def break_lock(self, name: str, by: str, why: str) -> Lease | None:
+    def break_lock(self, name: str, by: str, why: str, token: int = 0) -> Lease | None:
         """Takes a host, or a run, away from who holds it, who stops before the next effect. It is recorded in the run that
-        held it, in the same commit. None: nobody holds it."""
-
+        held it, in the same commit. None: nobody holds it. Raises JournalError (exit 8) if it is not held under `token`."""
         broken = list[tuple[Lease, Entry]]()
 
         def work(rows: Rows) -> tuple[Lease, Entry] | None:
@@ -417,15 +417,12 @@ class Journal:
             found = next((one for one in leases.all_of(self.store, rows) if one.name in names and one.live), None)
             if found is None:
                 return None
+            if token not in (0, found.token):
+                said = f"{_held_by(found)}, under token {found.token}: not the one that was to be broken"
+                raise JournalError("LG080", said, "nothing was broken; engine locks shows what is held", Exit.LOCKED)
             leases.give_back(rows, found.token)
-            body = {
-                "lock": name,
-                "of": str(found.owner),
-                "purpose": found.purpose,
-                "token": found.token,
-                "by": by,
-                "why": why,
-            }
+            about = {"lock": name, "of": str(found.owner), "purpose": found.purpose, "token": found.token}
+            body: dict[str, Json] = {**about, "by": by, "why": why}
             host = name if found.name == HOST + name else ""
             made = self._enter(rows, [_Ticket(found.run, "lock.broken", host, "", chain.text_of(body), self._time())])[0]
             broken.append((found, made))

@@ -68,7 +68,11 @@ class PostgresStore:
         self._due = float("inf")
         self._closed = threading.Event()
         try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db, self._wire = self._connect()
+        except OSError as error:
+            said = f"the files of this machine cannot be kept in {folder}: {error.strerror}"
+            raise JournalError("LG070", said, "name another folder with --files") from None
         except psycopg.Error as error:
             raise self._refused(f"cannot be opened: {self._said(error)}", "see that it runs and lets this user in") from None
         threading.Thread(target=self._watch, daemon=True).start()

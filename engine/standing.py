@@ -139,6 +139,7 @@ def _interrupted(story: Story) -> Standing:
     open_ = [f"{step.key} on {step.host}" for step in story.steps.values() if step.open]
     looks = f"; {words.some(open_)} was being changed: resume looks before it acts" if open_ else ""
     going = [f"{step.operation} for {step.key} on {step.host}" for step in story.steps.values() if step.operation]
+    looks += f"; its lock was broken by {story.broken}" if story.broken else ""
     return Standing(
         "INTERRUPTED",
         130,
@@ -394,8 +395,10 @@ def describe(story: Story, entry: Entry) -> Said:
     if kind == "candidate.failed":
         return Said("not good", "engine", f"version {body.get('version')} did not pass verification; the next best is tried")
     text = str(body.get("text") or body.get("why") or "")
-    word = {"note": "note", "cancel.asked": "cancel"}.get(kind, kind)
-    return Said(word, str(body.get("by") or "engine"), text, "decision" if kind == "cancel.asked" else "fact")
+    if kind == "lock.broken":
+        text = f"{entry.host or body.get('lock')} taken from {body.get('of')}: {text}"
+    word = {"note": "note", "cancel.asked": "cancel", "lock.broken": "lock broken"}.get(kind, kind)
+    return Said(word, str(body.get("by") or "engine"), text, "fact" if word in ("note", kind) else "decision")
 
 
 def _of_run(story: Story, kind: str, step: str, body: Mapping[str, Json]) -> Said:

@@ -181,27 +181,24 @@ class Story:
         self.planned: dict[str, Planned] = {}
         self.started: float | None = None
         self.ended: float | None = None
-        self.last = 0.0
+        self.last = self.asked_at = self.decided_at = self.undo_from = self.undo_to = 0.0
         self.outcome = self.why = ""
         self.exit: int | None = None
         self.steps: dict[tuple[str, str], Step] = {}
         self.asked: Mapping[str, Json] = {}
-        self.asked_at = 0.0
         #: The undo's own question for keys, the keys that were given for it, and how it was settled.
         self.undo_asked: Mapping[str, Json] = {}
         self.undo_keys: list[Key] = []
         self.undo_settled = False
         self.keys: list[Key] = []
         self.decision: Mapping[str, Json] = {}
-        self.decided_at = 0.0
         #: Who went alone and until when that has to be ratified; who has ratified it.
         self.glass: Mapping[str, Json] = {}
         self.ratified: Mapping[str, Json] = {}
         self.pauses: list[tuple[float, str, str]] = []
         self.messages: dict[str, Message] = {}
         self.undo_steps: list[Step] = []
-        self.undo_by = self.undo_outcome = self.cancel = ""
-        self.undo_from = self.undo_to = 0.0
+        self.undo_by = self.undo_outcome = self.cancel = self.broken = ""
         self.series: dict[tuple[str, str], Series] = {}
         #: Every stored entry, in order: the timeline.
         self.entries: list[Entry] = []
@@ -241,7 +238,8 @@ class Story:
 
     def _on_run_resumed(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.pauses.append((entry.at, "resumed", str(body.get("by", ""))))
-        self.ended, self.outcome, self.why, self.exit, self.cancel, self.cause = None, "", "", None, "", ""
+        self.ended = self.exit = None
+        self.outcome = self.why = self.cancel = self.cause = self.broken = ""
         self.deadline = body.get("deadline") or self.deadline
 
     def _on_run_interrupted(self, entry: Entry, body: Mapping[str, Json]) -> None:
@@ -342,6 +340,9 @@ class Story:
 
     def _on_cancel_asked(self, _: Entry, body: Mapping[str, Json]) -> None:
         self.cancel = str(body.get("by") or "somebody")
+
+    def _on_lock_broken(self, _: Entry, body: Mapping[str, Json]) -> None:
+        self.broken = f"{body.get('by') or 'somebody'}: {body.get('why') or ''}"
 
     def _on_message_queued(self, entry: Entry, body: Mapping[str, Json]) -> None:
         key = str(body.get("key", entry.seq))

@@ -6,9 +6,11 @@ processes belong to `postgres` (or `nobody`) then. Everything listens on the loo
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -105,13 +107,18 @@ class Server:
         assert self.process
         family = [self.process.pid, *_children(self.process.pid)]
         for pid in family:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.process.wait()
         while any(Path(f"/proc/{pid}").exists() for pid in family[1:]):
             time.sleep(0.005)
+
+    def crash(self, dice: random.Random) -> None:
+        """Kills one of its processes; the server then throws out all others and recovers, which takes no time to start."""
+        assert self.process
+        if family := _children(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dice.choice(family), signal.SIGKILL)
 
     def direct(self, database: str = "lastgood", schema: str = "public") -> psycopg.Connection:
         """A connection past the engine."""

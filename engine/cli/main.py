@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("Write the report of a run: HTML, Markdown, JSON.", "look"),
     "state": ("Move a whole record to another store, and back.", "look"),
     "note": ("Add a line to a run's record.", "look"),
+    "locks": ("What is held, by which run and process; break what hangs.", "look"),
     "ledger": ("Which version served where and when, and which must never come back.", "look"),
     "observe": ("Put on record what serves now, as registries and endpoints say.", "look"),
     "roster": ("Who may give which key, and is it signed? Change, sign, pin it.", "look"),
