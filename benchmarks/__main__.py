@@ -205,6 +205,43 @@ def fleet(folder: Path, runs: int, hosts: int, steps: int = 8, delay: float = 0.
         )
 
 
+def shared(folder: Path, runs: int, steps: int = 300) -> None:
+    """What a record on PostgreSQL adds to a step, and how many syncs of its log a fleet costs."""
+    from benchmarks import shared as database
+
+    (folder / "chain.yml").write_text(playbook(steps, folder))
+    inventory(folder, 1)
+
+    def run(state: str) -> float:
+        shutil.rmtree(folder / "cells", ignore_errors=True)
+        (folder / "cells").mkdir()
+        return timed([*ENGINE, "--state", state, "run", "chain.yml", "-i", "inv"], folder)[0]
+
+    here, there, ratio, added = database.each_step(run, runs, steps)
+    Row.add(
+        f"a record on PostgreSQL, {steps} changing steps in a chain",
+        f"{there:.2f} s",
+        f"the same in a folder {here:.2f} s",
+        f"{ratio:.2f} ×, {added * 1000:+.2f} ms a step",
+        "≤ +3 ms a step",
+        added <= 0.003,
+    )
+    hosts, each = 1000, 8
+    text = playbook(each, folder).replace("cells/", "cells/{{ inventory_hostname }}-")
+    (folder / "chain.yml").write_text(text)
+    inventory(folder, hosts)
+    synced, entries = database.syncs(run)
+    most = hosts * each * 2
+    Row.add(
+        f"its syncs for {hosts:,} hosts × {each} steps ({entries:,} entries)",
+        f"{synced:,}",
+        f"two a step {most:,}",
+        f"{synced / most:.2f} ×",
+        "≤ 0.5 ×",
+        synced <= most / 2,
+    )
+
+
 def compiling(folder: Path, runs: int) -> None:
     code = (
         "import sys,time;from pathlib import Path;from engine.cli import opening;t=time.perf_counter();"
@@ -280,14 +317,14 @@ def machine() -> str:
 def main() -> int:
     said = argparse.ArgumentParser(description=__doc__)
     said.add_argument("--runs", type=int, default=3, help="counted runs of each figure")
-    said.add_argument("--only", default="", help="start, chain, fleet100, fleet1000, compile or resume")
+    said.add_argument("--only", default="", help="start, chain, fleet100, fleet1000, shared, compile or resume")
     said.add_argument("--write", action="store_true", help="write RESULTS.md")
     args = said.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     figures: dict[str, Callable[[Path, int], None]] = {
         "start": startup, "chain": chain,
         "fleet100": lambda f, n: fleet(f, n, 100), "fleet1000": lambda f, n: fleet(f, n, 1000),
-        "compile": compiling, "resume": resuming,
+        "shared": shared, "compile": compiling, "resume": resuming,
     }  # fmt: skip
     # pip compiles what it installs; an editable install would be compiled anew at every start where writing it is turned off
     for folder in ("engine", "modules", "schemas"):

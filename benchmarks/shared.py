@@ -12,10 +12,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import postgres
 
-Measured = Callable[[Path, str, str], float]
 
-
-def each_step(run: Measured, folder: Path, runs: int, steps: int) -> tuple[float, float, float, float]:
+def each_step(run: Callable[[str], float], runs: int, steps: int) -> tuple[float, float, float, float]:
     """Medians: seconds on SQLite and on PostgreSQL, their ratio, seconds that PostgreSQL adds to a step; in pairs.
 
     `run` carries out a playbook of `steps` steps with a given `--state`, and returns how long it took.
@@ -23,7 +21,7 @@ def each_step(run: Measured, folder: Path, runs: int, steps: int) -> tuple[float
     pairs = []
     for server in postgres.serving():
         for number in range(runs + 1):
-            pairs.append((run(folder, f"state{number}", "here"), run(folder, server.url(), "there")))
+            pairs.append((run(f"state{number}"), run(server.url())))
     counted = pairs[1:]  # the first fills the caches
     here, there = (statistics.median(column) for column in zip(*counted, strict=True))
     ratio = statistics.median(b / a for a, b in counted)

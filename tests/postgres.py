@@ -155,9 +155,9 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-def serving(**settings: str) -> Iterator[Server]:
-    """A server for as long as somebody uses it."""
-    folder = Path(tempfile.mkdtemp(prefix="lastgood-pg-", dir="/tmp"))  # a socket's path may have 107 bytes
+def serving(parent: Path = Path("/tmp"), **settings: str) -> Iterator[Server]:
+    """A server for as long as somebody uses it. Its folder: short, because a socket's path may have 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
     server = None
     try:
         server = Server(folder, **settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -118,10 +117,10 @@ def break_(context: click.Context, name: str, because: str | None, token: int, y
     one = held[0]
     if not asks and not yes:
         raise click.UsageError("There is no terminal to ask on: say --yes, and --because why.")
+    if asks and not yes:
+        whole = _by_run([other for other in store.leases() if other.token == one.token]) or [[one]]
+        click.echo("\n".join(_run(whole[0], store, look.style(sys.stderr))), err=True)
     if because is None and asks:
-        whole = [other for other in store.leases() if other.token == one.token]
-        style = look.style(sys.stderr)
-        click.echo("\n".join(_run(sorted(whole, key=lambda o: not o.name.startswith(leases.RUN)), store, style)), err=True)
         because = str(click.prompt("Why do you break it?", err=True))
     if not (because or "").strip():
         raise click.UsageError("--because says why; who looks at the record in a year needs the reason.")
@@ -134,8 +133,6 @@ def break_(context: click.Context, name: str, because: str | None, token: int, y
     if broken is None:
         click.echo(f"nobody holds {known} any more: there was nothing to break.   next: engine locks", err=True)
         return Exit.DONE
-    grace = (
-        f"what it does at this moment may still happen: look before you act (held for {int(time.time() - broken.since)} s)"
-    )
+    grace = "what it does at this moment may still happen"
     click.echo(f"broken: {broken.run} stops before its next effect; {grace}.   next: engine resume {broken.run}", err=True)
     return Exit.DONE
