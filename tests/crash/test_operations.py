@@ -197,6 +197,14 @@ def test_the_answer_to_the_request_gets_lost(tmp_path: Path, platform: Remote, k
     assert 1 == len(platform.operations)
 
 
+def test_the_answer_to_the_request_comes_too_late(tmp_path: Path, platform: Remote) -> None:
+    """The step's time is up before the answer comes: the operation is asked for under its key, found, and stopped."""
+    play = stage(tmp_path, platform, timeout="1s")
+    platform.set(loses=["late"])
+    assert Exit.FAILED == play.run().exit
+    assert ("timed_out", ["Cancelled"]) == (play.outcomes()["back"], platform.operations)
+
+
 # -- the process that waits is gone
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_while_waiting(tmp_path: Path, platform: Remote, kind: str) -> None:
@@ -279,6 +287,15 @@ def test_a_cancel_reaches_it(tmp_path: Path, platform: Remote, alive: bool) -> N
     assert (["Cancelled"], "2") == (platform.operations, platform.version)
     assert "cancelled" == play.ended["outcome"]
     assert "the run is being ended" in play.last("back")["why"]
+
+
+def test_a_cancel_reaches_an_item_of_a_loop(tmp_path: Path, platform: Remote) -> None:
+    """The operation of one item is stopped too, and no other item begins."""
+    play = stage(tmp_path, platform, loop=["p", "q"])
+    ended(started(play), signal.SIGKILL)
+    assert Exit.DONE == play.engine("cancel", "RB-0001").exit
+    play.resume()
+    assert (["Cancelled"], "cancelled") == (platform.operations, play.ended["outcome"])
 
 
 def test_the_step_s_time_reaches_it(tmp_path: Path, platform: Remote) -> None:

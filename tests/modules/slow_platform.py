@@ -51,7 +51,7 @@ class Platform:
                 return self._operation(request)
             said, lost = self._update(request)
         if lost == "late":
-            time.sleep(30)  # nobody is there any more to hear it
+            time.sleep(3)  # nobody is there any more to hear it
         return 503 if lost else said
 
     def _admin(self, request: Request) -> Any:
