@@ -9,6 +9,7 @@ nothing that cannot be taken back; a window that has begun meanwhile holds every
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,10 +19,13 @@ from engine.diagnostics import EngineError
 from engine.journal import Entry
 from engine.outbox import Outbox
 from engine.playbook import Step
+from engine.policy import Policy
 from engine.site import Site
 
 Json = Any
 Poll = Callable[[Mapping[str, Json]], None]
+#: Seconds for which hosts that begin share one reading of the freeze windows.
+RECENT = 1.0
 #: Decisions with which a run goes on.
 GO = ("automatic", "approved")
 
@@ -34,6 +38,7 @@ class Leave:
         self.asked: Entry | None = None
         self.settled: dict[str, Json] = {}
         self.telling = False  # the glass is broken, and everybody is being told
+        self._policy: tuple[float, Policy] | None = None  # when it was read, and what it was
 
     def restore(self, asked: Entry | None, settled: dict[str, Json]) -> None:
         """Takes over what the record says."""
@@ -130,12 +135,18 @@ class Leave:
             return ""
         named = self.settled.get("freeze_override") or ()
         try:
-            found = [one for one in question.frozen(self.site, [row]) if one.name not in named]
+            found = [one for one in self._recent().open_now([row], self.site.now()) if one.name not in named]
         except EngineError as error:
             return error.diagnostics[0].summary
         return "; ".join(
             f"the freeze window `{one.name}` has begun ({one.reason}), until {words.utc(one.until)}" for one in found
         )
+
+    def _recent(self) -> Policy:
+        """The policy as of at most a second ago: a wide fleet's hosts begin together, and it is read from the disk."""
+        if self._policy is None or time.monotonic() - self._policy[0] > RECENT:
+            self._policy = time.monotonic(), question.current(self.site)
+        return self._policy[1]
 
     def lapsed(self, one: Step) -> str:
         """Why the answer no longer covers this step of execution. Empty: it does.

@@ -128,6 +128,26 @@ def test_keys_are_used_with_the_answer(tmp_path: Path) -> None:
     assert 2 == len({key["digest"] for key in settled["keys"]})
 
 
+def test_two_hundred_keys_for_the_last_slot(tmp_path: Path) -> None:
+    """However many keys come at once, one answers each slot, the question is settled once, and what follows is too late."""
+    stage = keyed(tmp_path, step("a", {"x": 1}))
+    assert 5 == stage.run("--no-wait").exit
+    stage.approve()
+    ana, ben = stage.bodies("key.given")
+    with stage.store() as store:
+        threads = [threading.Thread(target=store.append, args=("RB-0001", "key.given", one)) for one in (ana, ben) * 100]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert 202 == len(stage.bodies("key.given"))
+    assert 0 == stage.resume().exit
+    [settled] = stage.bodies("authority.settled")
+    assert ["ana", "ben"] == sorted(key["person"] for key in settled["keys"])
+    assert 6 == stage.engine("approve", "RB-0001", "--key", str(tmp_path / "ana"), "--confirm", "RB-0001").exit
+    assert ['a/a {"x": 1}'] == stage.effects()
+
+
 def test_keys_of_another_run_open_nothing(tmp_path: Path) -> None:
     """The keys of one run, copied into the next one of the same plan, do not count."""
     stage = keyed(tmp_path, step("a", {"x": 1}))
