@@ -27,8 +27,16 @@ from engine.cli import main
 
 ROOT = Path(__file__).parents[2]
 SIGNS = "#@=$"
-#: A command line of the engine, whose clock is so many seconds late.
-_LATE = "import time; real = time.time; time.time = lambda: real() - {late}; from engine.cli.main import main; main()"
+#: A command line of the engine, whose clock is so many seconds late, on a machine that is nobody's.
+_LATE = """
+import os, socket, time
+clock, here = time.time, os.uname()
+time.time = lambda: clock() - {late}
+os.uname = lambda: os.uname_result((here[0], "golden", *here[2:]))
+socket.gethostname = lambda: "golden"
+from engine.cli.main import main
+main()
+"""
 
 #: What carries out a command line: words -> exit code.
 Types = Callable[[Sequence[str]], int]

@@ -1,13 +1,13 @@
 """Makes the golden scenes of this version: run it once for each release, before the version's number is raised.
 
-    python tests/golden/make.py                 every scene, into journals/VERSION (as root, or whoever may make PLACE)
-    python tests/golden/make.py loop failed     only these
+    python tests/golden/make.py             every scene, into journals/VERSION (as root, or whoever may make PLACE)
+    python tests/golden/make.py 0.2.0rc1    into a folder of this name, where VERSION is there already
 
 Every scene is played by command lines in PLACE, a folder that no machine has otherwise: a run records its place.
 What then lies on the disk is the scene. After that it is played to its end, in the same place and with the same engine:
 `end.txt` holds what came of it, and is to be read. Later engines have to come to the same.
 
-Scenes of a version that was released are never made again: they are what that version wrote.
+Scenes that are there are not made again: they are what their version wrote.
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ def make(scene: Scene, place: Path, version: Path) -> Path:
     return golden
 
 
-def main(names: Sequence[str]) -> None:
-    """Makes these scenes, or all."""
-    chosen = [scene for scene in plays.SCENES if not names or scene.name in names]
-    version = goldens.JOURNALS / engine.__version__
-    shutil.rmtree(version / "modules", ignore_errors=True)
+def main(name: str = engine.__version__) -> None:
+    """Makes every scene of this version."""
+    version = goldens.JOURNALS / name
+    if version.exists():
+        raise SystemExit(f"{version} is there already: what a version wrote is not written again; give another name")
     shutil.copytree(MODULES, version / "modules", ignore=shutil.ignore_patterns("__pycache__"))
     if PLACE.exists():
         raise SystemExit(f"{PLACE} is there already: it is to be nobody's")
     try:
-        for scene in chosen:
+        for scene in plays.SCENES:
             golden = make(scene, PLACE, version)
             size = sum(path.stat().st_size for path in golden.rglob("*") if path.is_file())
             print(json.dumps({"scene": scene.name, "bytes": size}))
@@ -94,4 +94,4 @@ def main(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
