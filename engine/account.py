@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine import diagnostics, picture, standing, words
+from engine import diagnostics, duties, picture, standing, words
 from engine.journal import Entry
 from engine.look import FEW
 from engine.story import BAD, Step, Story
@@ -46,7 +46,7 @@ class Part:
 
 def parts(story: Story) -> list[Part]:
     """Every section of the report, in its order."""
-    made = (_timeline, _decision, _choice, _changes, _checks, _messages, _people, _evidence, _versions)
+    made = (_timeline, _decision, _choice, _changes, _checks, _messages, _people, _evidence, _duties, _versions)
     return [part for part in (make(story) for make in made) if part.rows or part.lead]
 
 
@@ -368,7 +368,7 @@ def _evidence(story: Story) -> Part:
         places = dict.fromkeys((body["machine"], body["files"]) for body in taken if "machine" in body)
         kept = [f"{folder}/runs/{story.run} on {machine}" for machine, folder in places]
         lead += (f"The files lie where the run was carried out: {'; '.join(kept)}.",) if kept else ()
-    return Part("evidence", "Evidence", lead, ("File", "Host", "Bytes", "sha256", "Kept by"), tuple(rows))
+    return Part("evidence", "Evidence", tuple(lead), ("File", "Host", "Bytes", "sha256", "Kept by"), tuple(rows))
 
 
 def _files(value: Json) -> Iterator[tuple[str, str, str]]:
@@ -383,6 +383,15 @@ def _files(value: Json) -> Iterator[tuple[str, str, str]]:
         for one in value.values():
             if isinstance(one, list | Mapping):
                 yield from _files(one)
+
+
+def _duties(story: Story) -> Part:
+    """What regulators ask: answered from the record, or open."""
+    rows = tuple(Row(row, "warn" if row[3] == "nothing" else "") for row in duties.rows(story))
+    lead = (
+        "What the record says of what is asked after an incident; whether a duty applies is for counsel. A note answers too."
+    )
+    return Part("duties", "For regulators", (lead,), ("Asked by", "Question", "Answer", "From"), rows)
 
 
 def _versions(story: Story) -> Part:

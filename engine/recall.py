@@ -26,7 +26,8 @@ Place = tuple[str, str]
 #: Every kind of entry that a record may hold: of each it is known here what it means for a run that is taken up.
 KINDS = frozenset(
     {
-        "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "gate.opened", "glass.broken",
+        "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "evidence.anchored",
+        "evidence.erased", "evidence.sealed", "gate.opened", "glass.broken",
         "host.undone", "key.asked", "key.given", "key.ratified", "key.refused", "lock.broken", "message.failed",
         "message.queued", "message.sent", "note", "run.ended", "run.interrupted", "run.resumed", "run.started",
         "step.handle", "step.intent", "step.outcome", "undo.ended", "undo.handle", "undo.intent", "undo.outcome",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import abreast, effect, ending, outbox, preview, recall, remedy, step, undo
+from engine import abreast, effect, ending, evidence, outbox, preview, recall, remedy, step, undo
 from engine.diagnostics import Exit
 from engine.effect import Drifted, Settled
 from engine.journal import Entry
@@ -66,6 +66,7 @@ class Run:
         self.ways = ways = Ways.of(self.plan.nodes)
         self.walks = {row.name: Walk(ways, row) for row in self.plan.hosts}
         self.batch_of = {name: number for number, batch in enumerate(self.plan.batches) for name in batch}
+        self.evidence = evidence.Evidence(site)
         self.outbox = outbox.Outbox(site, lambda: next(iter(self.walks.values())).registers)
         self.tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.changed = threading.Condition()
@@ -287,6 +288,8 @@ class Run:
             return "blocked"
         if node.section != "execution":
             return "ok"
+        if not walk.opened and not self._closed() and not self.evidence.secured(walk):
+            return "blocked"
         with walk.lock:
             if not self.leave.granted:
                 walk.parked.append(node.id)

@@ -22,6 +22,7 @@ from engine.plan import Plan
 from engine.playbook import Step
 from engine.policy import Policy
 from engine.secrets import Secrets
+from engine.sshsig import Signer
 from modules.contract import Change, Completed, Context, Json, ModuleError, Reply, Wire
 
 
@@ -35,7 +36,8 @@ class Site:
     going on; `excluded` lists, for each host, versions that failed in this run; `placed` the version that an earlier run
     of this playbook went back to, and that run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of
     versions; `deadline` when the run ends (UTC, seconds since 1970); `policy` reads who
-    may say yes and when nothing may change, as it is now.
+    may say yes and when nothing may change, as it is now; `signer` is the key that seals evidence, `anchors` are
+    the places outside that its heads are taken to.
     """
 
     plan: Plan
@@ -62,6 +64,8 @@ class Site:
     deadline: float = math.inf
     policy: Callable[[], Policy] | None = None
     trigger: Json = None
+    signer: Signer | None = None
+    anchors: tuple[str, ...] = ()
     shapes: dict[tuple[str, str], source.Shape] = field(default_factory=dict)
     _mentions: dict[str, frozenset[str]] = field(default_factory=dict)
     _folders: dict[tuple[str, str], Path] = field(default_factory=dict)

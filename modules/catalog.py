@@ -34,6 +34,7 @@ OURS = (
     "mlflow.alias",
     "mlflow.snapshot",
     "mlflow.tag",
+    "model.look",
     "notify",
     "prometheus.capture",
     "prometheus.metric",

@@ -102,6 +102,12 @@ class Server:
                 time.sleep(0.02)
         return False
 
+    def stop(self) -> None:
+        """An orderly end."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(120)
+
     def kill(self) -> None:
         """As if its machine had gone: every process of it at once, nothing is finished or said."""
         assert self.process
@@ -164,5 +170,5 @@ def serving(parent: Path = Path("/tmp"), **settings: str) -> Iterator[Server]:
         yield server
     finally:
         if server:
-            server.kill()  # what it kept is deleted: no checkpoint is worth waiting for
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -40,9 +40,12 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("the databases", ("postgres_store", "sqlite_store")),
     ("the record", ("journal",)),
-    ("entries that have a meaning", ("ledger", "migration", "story")),
+    ("entries that have a meaning", ("custody", "ledger", "migration", "story")),
+    ("evidence, sealed", ("seal",)),
+    ("evidence, verified, erased", ("erasure", "proof")),
+    ("evidence, kept outside", ("anchor",)),
     ("what people wrote, where a run stands", ("environment", "freeze", "playbook", "roster", "standing", "underway")),
-    ("the graph, the hosts, the people", ("inventory", "layout", "look", "picture", "reader", "statement")),
+    ("the graph, the hosts, the people", ("duties", "inventory", "layout", "look", "picture", "reader", "statement")),
     (
         "what is wrong with it, what is shown of it",
         ("account", "authority", "check", "live", "rostering", "screen", "trust"),
@@ -52,7 +55,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("what goes on elsewhere", ("operation",)),
     ("one try of a step", ("effect",)),
     ("one step", ("outbox", "question", "review", "step")),
-    ("many steps, back and forth", ("playground", "preview", "recall", "undo")),
+    ("many steps, back and forth", ("evidence", "playground", "preview", "recall", "undo")),
     ("what a failure asks for", ("playground_server", "remedy")),
     ("leave to change something", ("leave",)),
     ("a run", ("runner",)),
@@ -66,8 +69,9 @@ DOORS: dict[str, set[str]] = {
     "referencing": {"engine.source"},
     "jinja2": {"engine.template"},
     "networkx": {"engine.layout", "engine.plan"},  # plan: for the type checker alone
-    "cryptography": {"engine.sshsig"},
+    "cryptography": {"engine.sshsig", "engine.anchor", "modules._signature"},
     "rfc8785": {"engine.canon"},
+    "rfc3161_client": {"engine.anchor"},
     "psycopg": {"engine.postgres_store"},
     "structlog": {"engine.report"},
     "click": {"engine.cli"},
@@ -86,6 +90,7 @@ STANDARD_DOORS: dict[str, set[str]] = {
     "urllib.request": set(),
     "asyncio": set(),
     "pickle": set(),
+    "pickletools": {"modules._weights"},  # lists operations, runs none
     "multiprocessing": set(),
 }
 #: What the engine may know of the garden, besides the contract.

@@ -57,7 +57,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
     if last is None or last.body["outcome"] not in ending.ENDED:
         entries = _decided(site, entries, who) if not yes and sys.stdin.isatty() else entries
-    extended = _deadline(site, entries, last, said["extend"])
+    extended = _deadline(site, entries, last, said["extend"]) | running.evidence_again(site, body)
     keeping.roomy(store.folder)
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         more = {"forks": said["forks"], "if_triggered": body.get("if_triggered", False)}

@@ -38,6 +38,14 @@ GOOD_FOR = 1800.0
 @click.option(
     "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="An SSH key file for keys given on this terminal."
 )
+@click.option(
+    "--evidence-key", type=click.Path(path_type=Path), default=None, envvar="LASTGOOD_EVIDENCE_KEY",
+    help="An SSH key file that seals the evidence. Default: the engine's own key in the state folder.",
+)  # fmt: skip
+@click.option(
+    "--anchor", "anchors", multiple=True, envvar="LASTGOOD_ANCHOR",
+    help="Keep the evidence's heads outside too: file:PATH, git:REPOSITORY#BRANCH, or a time stamping service's address.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
 @click.option("--json-into", type=click.Path(path_type=Path), default=None, help="The same into a file.")
 @click.pass_context
@@ -83,6 +91,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         "engine": __version__, "from_plan": saved is not None, "if_triggered": said["if_triggered"],
         "deadline": site.deadline if site.plan.playbook.deadline else None,
         **reopening.place(site.base, inventories, store.folder),
+        **running.evidence(site, said["evidence_key"], said["anchors"]),
     }  # fmt: skip
     with running.shown(store, said["as_json"], said["json_into"]) as view:
         site.run = run_id = store.start(body)

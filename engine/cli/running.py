@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 import click
 
-from engine import __version__, journal, ledger, live, report, screen, story
+from engine import __version__, anchor, journal, ledger, live, report, screen, seal, story
+from engine import evidence as evidences
 from engine import look as looks
 from engine import site as sites
 from engine.cli import giving, keeping, opening
@@ -68,10 +69,44 @@ def shown(store: Journal, as_json: bool, into: Path | None) -> Iterator[live.Vie
             opened.close()
 
 
+def evidence(site: Site, key: Path | str | None, anchors: Sequence[str] = (), asked: bool = True) -> dict[str, Json]:
+    """Gives the run the key that seals its evidence, if it keeps any; `key`: a file, the engine's own unless given.
+
+    Returns what the record says of it, so that a bundle that was sealed with another is found out."""
+    if not asked or site.check or not site.plan.playbook.section("forensics"):
+        return {}
+    for target in anchors:
+        if wrong := anchor.misnamed(target):
+            raise click.UsageError(f"--anchor {target}: {wrong}")
+    path = Path(key).expanduser().absolute() if key else None
+    site.signer, site.anchors = seal.signer(site.journal.folder, path), tuple(anchors)
+    return {"evidence": site.signer.key.line, "evidence_key": str(path or ""), "anchors": list(anchors)}
+
+
+def evidence_again(site: Site, body: Mapping[str, Json]) -> dict[str, Json]:
+    """The same for a run that is taken up: as it was begun. One that an engine began which sealed nothing seals nothing."""
+    return evidence(site, body.get("evidence_key"), body.get("anchors", ()), "evidence" in body)
+
+
 def carried_out(run: Run, view: live.View) -> Exit:
-    """Runs to the end, with Ctrl-C understood."""
+    """Runs to the end, with Ctrl-C understood; what was not sealed yet is sealed then."""
     with stoppable(lambda: run.stop("interrupted"), view, f"engine resume {run.id}"):
-        return run.go()
+        code = run.go()
+    sealed(run.site, view)
+    return code
+
+
+def sealed(site: Site, view: live.View) -> None:
+    """Seals the rest of a run that has ended: journal and report. It has ended as it has, whatever becomes of that."""
+    entries = site.journal.entries(site.run)
+    if site.signer is None or journal.ending(entries) is None:
+        return
+    try:
+        written(site.journal, story.tell(entries))
+        evidences.sealed(site)
+    except (EngineError, OSError) as error:
+        why = error.diagnostics[0].summary if isinstance(error, EngineError) else error
+        view.write(f"{why}. What was sealed before the change still is; engine evidence seal {site.run} tries again")
 
 
 @contextmanager

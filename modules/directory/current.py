@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from modules import _signature
 from modules.contract import Change, Context, Json, ModuleError, Params, State
 from modules.directory import _client
 
@@ -30,6 +31,12 @@ SCHEMA: dict[str, Json] = {
             "pattern": _client.PATTERN,
             "x-says": "a version's own name: letters, digits and . _ + - (64 at most), and not `latest` or `current`",
             "description": "The version that is to serve: a folder's name in `versions/`, never a moving one like `latest`.",
+        },
+        "signed_by": {
+            "type": "string",
+            "format": "path",
+            "minLength": 1,
+            "description": "A public key (PEM): only versions that it signed (OpenSSF, in versions/VERSION.sig) may serve.",
         },
     },
     "examples": [{"path": "models/fraud", "version": "1.3.2"}],
@@ -62,7 +69,15 @@ def apply(params: Params, change: Change, ctx: Context) -> None:
     _, why = _client.fault(registry, found, ctx.left)
     if why:
         raise ModuleError(why, "`current` was not moved; publish the version again under a new name, or choose another")
+    _signed(params, registry, params["version"], ctx)
     _client.point(registry, params["version"])
+
+
+def _signed(params: Params, registry: Path, version: str, ctx: Context) -> None:
+    """Raises ModuleError where a signature is demanded and the version has none that holds."""
+    if "signed_by" in params:
+        folder = registry / "versions" / version
+        _signature.check(folder, folder.with_name(f"{version}.sig"), ctx.path(params["signed_by"]), ctx.left)
 
 
 def undo(params: Params, change: Change, ctx: Context) -> None:
@@ -79,13 +94,13 @@ def history(params: Params, ctx: Context) -> list[dict[str, Json]]:
     its folder's time stands in."""
     registry = ctx.path(params["path"])
     now = _client.serving(registry)
-    found = [_candidate(registry, name, ctx) | {"serving": name == now} for name in _client.names(registry)]
+    found = [_candidate(params, registry, name, ctx) | {"serving": name == now} for name in _client.names(registry)]
     return sorted(
         found, key=lambda candidate: (datetime.fromisoformat(candidate["created"]), candidate["version"]), reverse=True
     )
 
 
-def _candidate(registry: Path, name: str, ctx: Context) -> dict[str, Json]:
+def _candidate(params: Params, registry: Path, name: str, ctx: Context) -> dict[str, Json]:
     try:
         about = _client.manifest(registry, name)
         artifact, why = _client.fault(registry, about, ctx.left)
@@ -95,6 +110,13 @@ def _candidate(registry: Path, name: str, ctx: Context) -> dict[str, Json]:
         when = datetime.fromtimestamp((registry / "versions" / name).stat().st_mtime, UTC).isoformat()
         empty: dict[str, Json] = {"created": when, "by": "", "tags": {}, "metrics": {}, "lineage": {}, "digest": None}
         return {"version": name, **empty, "artifact": "missing", "why": error.message}
+    if not artifact:
+        try:
+            _signed(params, registry, name, ctx)
+        except ModuleError as error:
+            if error.outcome == "timed_out":
+                raise
+            artifact, why = "differs", error.message
     kept = {key: about[key] for key in ("version", "created", "by", "metrics", "lineage")}
     tags = {**about["tags"], **_client.marks(registry, name)}
     return {**kept, "tags": tags, "digest": _client.digest(about), "artifact": artifact or "present", "why": why}

@@ -79,7 +79,7 @@ def _told(entry: Any) -> str:
     """An entry in one line, without what differs from run to run; empty for what threads may order as they like."""
     body, where = entry.body, f"{entry.host} {entry.step}".strip()
     match entry.kind:
-        case "message.sent":
+        case "message.sent" | "evidence.sealed":
             return ""
         case "step.outcome" | "undo.outcome":
             change = body["change"] or {}

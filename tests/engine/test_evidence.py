@@ -1,0 +1,334 @@
+"""Nothing is changed before the evidence is sealed; a capture that was bent stops its host; the rest follows."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evidence import examined, held, loaded
+from stage import TWO_KEYS, Said, Stage, step
+
+from engine import bag, canon, envelope, proof, seal, sshsig
+
+#: A module of forensics that keeps a file; what goes wrong is written beside the world, as for things.
+KEEP = '''
+"""A file is kept as evidence."""
+import hashlib
+from pathlib import Path
+from modules.contract import ModuleError, TimedOut
+SECTIONS = ("forensics",)
+SCHEMA = {"type": "object", "additionalProperties": False, "required": ["as"],
+          "properties": {"as": {"type": "string", "description": "The file's name."}}}
+def read(params, ctx):
+    path = ctx.evidence / params["as"]
+    if not path.exists() or (ctx.base / "world" / ctx.host / "again").exists():
+        return {"stored": False}
+    return {"stored": True, "_path": str(path), "_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+def desired(params):
+    return {"stored": True}
+def apply(params, change, ctx):
+    if (ctx.base / "world" / ctx.host / "silent").exists():
+        raise TimedOut("the step's timeout has passed")
+    (ctx.evidence / params["as"]).write_bytes(b"kept of " + ctx.host.encode())
+    if (ctx.base / "world" / ctx.host / "bend").exists():
+        (ctx.base / "world" / ctx.host / "bend").rename(ctx.base / "world" / ctx.host / "bent")
+'''
+#: A module that writes to the evidence of another step, as nobody should.
+BEND = '''
+"""The evidence is bent."""
+SECTIONS = ("forensics",)
+SCHEMA = {"type": "object", "additionalProperties": False, "required": ["as"],
+          "properties": {"as": {"type": "string", "description": "The file's name."}}}
+def read(params, ctx):
+    if (ctx.base / "world" / ctx.host / "bent").exists():
+        (ctx.base / "world" / ctx.host / "bent").unlink()
+        (ctx.evidence / params["as"]).write_bytes(b"bent")
+    return {"done": True}
+def desired(params):
+    return {"done": True}
+'''
+
+
+def staged(folder: Path, hosts: tuple[str, ...] = ("a",), **more: Any) -> Stage:
+    forensics = [
+        {"name": "Keep it", "id": "keep", "keep": {"as": "requests.jsonl"}},
+        {"name": "Look at it", "id": "look_at", "bend": {"as": "requests.jsonl"}},
+    ]
+    play = {"forensics": forensics, "execution": [step("weight", {"x": 1})], **more}
+    stage = Stage(folder, play, hosts)
+    (stage.base / "modules/keep.py").write_text(KEEP)
+    (stage.base / "modules/bend.py").write_text(BEND)
+    for host in hosts:
+        (stage.base / "world" / host).mkdir()
+    return stage
+
+
+def bundles(stage: Stage, run: str = "") -> list[Path]:
+    place = stage.state / "runs" / (run or stage.latest) / "bundles"
+    return sorted(path for path in place.iterdir()) if place.is_dir() else []
+
+
+def kinds(stage: Stage) -> list[str]:
+    return [entry.kind for entry in stage.entries()]
+
+
+def well(said: Said) -> None:
+    assert 0 == said.exit, said.err
+
+
+def test_sealed_before_the_first_change(tmp_path: Path) -> None:
+    """The bundle is made, signed and on record before the gate opens; journal's tail and report are in a second one."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    order = [kind for kind in kinds(stage) if kind in ("evidence.sealed", "gate.opened", "run.ended")]
+    assert ["evidence.sealed", "gate.opened", "run.ended", "evidence.sealed"] == order
+    first, second = bundles(stage)
+    assert [[], []] == [held(first), held(second)]
+    assert b"kept of a" == loaded(first)["data/evidence/a/requests.jsonl"]
+    assert "data/report.html" in loaded(second)
+    assert "gate.opened" not in {entry.kind for entry in examined(first).entries}
+    key = (stage.state / "evidence.key.pub").read_text().split()[1]
+    assert key in stage.bodies("run.started")[0]["evidence"]
+    said = stage.engine(
+        "evidence", "verify", str(first.parent), "--signer", f"{stage.state}/evidence.key.pub", "--journal", str(stage.state)
+    )
+    well(said)
+    assert "RB-0001.1: whole." in said.out
+    assert "not checked" not in said.err
+
+
+def test_without_forensics_nothing_is_sealed(tmp_path: Path) -> None:
+    """A playbook that keeps no evidence costs no seal, and check mode changes nothing and seals nothing."""
+    stage = Stage(tmp_path / "one", {"execution": [step("weight", {"x": 1})]})
+    well(stage.run())
+    assert [] == bundles(stage)
+    assert not (stage.state / "evidence.key").exists()
+    stage = staged(tmp_path / "two")
+    well(stage.run("--check"))
+    assert [] == bundles(stage)
+
+
+def test_no_change_while_it_cannot_be_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a full disk at the seal nothing is changed and it is said why; a resume seals and goes on."""
+    stage = staged(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bag, "written", full)
+        said = stage.run()
+    assert 1 == said.exit
+    assert "LG078" in said.err
+    assert "No space left on device" in said.text
+    assert [] == stage.effects()
+    assert "gate.opened" not in kinds(stage)
+    well(stage.resume())
+    assert ['a/weight {"x": 1}'] == stage.effects()
+    assert [[], []] == [held(path) for path in bundles(stage)]
+
+
+def test_a_key_that_cannot_seal(tmp_path: Path) -> None:
+    """A key that needs a person is refused before the run begins."""
+    stage = staged(tmp_path)
+    (tmp_path / "locked").write_text("no key")
+    said = stage.run("--evidence-key", str(tmp_path / "locked"))
+    assert (1, "") == (said.exit, stage.latest)
+    assert "cannot seal evidence" in said.text
+
+
+def test_sealed_with_a_key_of_ones_own(tmp_path: Path) -> None:
+    """An SSH key that is named seals, and is found again by a resume."""
+    stage = staged(tmp_path, authority=TWO_KEYS).people()
+    assert 5 == stage.run("--no-wait", "--evidence-key", str(tmp_path / "ana")).exit
+    stage.approve()
+    well(stage.resume())
+    found = [examined(path) for path in bundles(stage)]
+    assert [(tmp_path / "ana.pub").read_text().split()[1]] * 2 == [one.signer.line.split()[1] for one in found if one.signer]
+    assert not (stage.state / "evidence.key").exists()
+
+
+def test_evidence_that_was_bent_stops_its_host(tmp_path: Path) -> None:
+    """A capture that was altered before the seal fails on record and its host is not changed; a resume captures it anew."""
+    stage = staged(tmp_path)
+    (stage.base / "world/a/bend").touch()
+    said = stage.run()
+    assert (1, []) == (said.exit, stage.effects())
+    assert "failed" == stage.last("keep")["outcome"]
+    assert "its evidence requests.jsonl has the sha256" in stage.last("keep")["why"]
+    (stage.base / "world/a/again").touch()
+    assert 1 == stage.resume().exit  # a module that does not capture it again has failed
+    (stage.base / "world/a/again").unlink()
+    well(stage.engine("waive", stage.latest, "keep", "--because", "it is the copy that was bent"))
+    well(stage.resume())
+    assert ['a/weight {"x": 1}'] == stage.effects()
+    assert [[] for _ in bundles(stage)] == [held(path) for path in bundles(stage)]
+
+
+def test_a_capture_that_runs_over_is_waived_on_record(tmp_path: Path) -> None:
+    """Without a capture nothing is changed; a person lets it pass with a reason, and the bundle says so for ever."""
+    stage = staged(tmp_path)
+    (stage.base / "world/a/silent").touch()
+    assert (1, []) == (stage.run().exit, stage.effects())
+    said = stage.engine("waive", stage.latest, "weight", "--because", "no")
+    assert 2 == said.exit
+    assert "those that did: a:keep" in said.text
+    well(stage.engine("waive", stage.latest, "keep", "--because", "the log server is what failed"))
+    well(stage.resume())
+    assert ['a/weight {"x": 1}'] == stage.effects()
+    log = [json.loads(line) for path in bundles(stage) for line in loaded(path)["data/custody.jsonl"].splitlines()]
+    told = [row["why"] for row in log if row["kind"] == "incomplete"]
+    assert any("waived" in why and "the log server is what failed" in why for why in told)
+    said = stage.engine("evidence", "verify", str(bundles(stage)[0].parent))
+    assert "incomplete: a forensics/keep: waived" in said.out
+
+
+def test_a_waiver_takes_a_key_where_keys_are_asked(tmp_path: Path) -> None:
+    """Where the playbook asks for keys a waiver is signed by somebody in its roles, and never by who asked for the run."""
+    stage = staged(tmp_path, authority=TWO_KEYS).people()
+    (stage.base / "world/a/silent").touch()
+    assert 1 == stage.run("--no-wait").exit
+    because = ("--because", "no logs for that day")
+    assert 6 == stage.engine("waive", stage.latest, "keep", *because).exit
+    well(stage.engine("waive", stage.latest, "keep", *because, "--key", str(tmp_path / "ben")))
+    assert "ben: no logs for that day" == stage.last("keep")["why"]
+    assert stage.bodies("note")[-1]["envelope"]["signatures"]
+
+
+def test_hosts_that_come_together_share_a_bundle(tmp_path: Path) -> None:
+    """Of twelve hosts each one's evidence is sealed before its own change, in no more bundles than there are hosts."""
+    hosts = tuple(f"h{number:02}" for number in range(12))
+    stage = staged(tmp_path, hosts)
+    well(stage.run())
+    entries = stage.entries()
+    told = seal.sealed(entries)
+    for host in hosts:
+        sealed = min(entry.seq for entry in entries if entry.kind == "evidence.sealed" and host in entry.body["hosts"])
+        opened = next(entry.seq for entry in entries if entry.kind == "gate.opened" and entry.host == host)
+        assert sealed < opened
+    assert len(told) <= 13
+    found = [examined(path) for path in bundles(stage)]
+    found.sort(key=lambda one: one.said["bundle"])
+    for earlier, later in pairwise(found):
+        proof.follows(earlier, later)
+    assert [[] for _ in found] == [one.faults for one in found]
+
+
+def test_batches_are_sealed_as_they_come(tmp_path: Path) -> None:
+    """The second batch's evidence is of the time before its own change, and is sealed before that."""
+    stage = staged(tmp_path, ("a", "b"), serial=1)
+    well(stage.run())
+    order = [
+        (entry.kind, entry.host or " ".join(entry.body["hosts"]))
+        for entry in stage.entries()
+        if entry.kind in ("evidence.sealed", "gate.opened")
+    ]
+    assert [("evidence.sealed", "a"), ("gate.opened", "a"), ("evidence.sealed", "b"), ("gate.opened", "b")] == order[:4]
+
+
+def test_verify_says_what_is_wrong(tmp_path: Path) -> None:
+    """A bent file is named, with exit 1; a folder without a bundle, a journal that is none and a key that is none are not
+    taken for a verdict."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    first = bundles(stage)[0]
+    (first / "data/evidence/a/requests.jsonl").write_bytes(b"KEPT of a")
+    said = stage.engine("evidence", "verify", str(first))
+    assert 1 == said.exit
+    assert "RB-0001.1: NOT WHOLE" in said.out
+    assert "data/evidence/a/requests.jsonl: is not what manifest-sha512.txt says: it was altered" in said.out
+    assert 2 == stage.engine("evidence", "verify", str(stage.base)).exit
+    assert 2 == stage.engine("evidence", "verify", str(tmp_path / "nothing")).exit
+    assert 2 == stage.engine("evidence", "verify", str(first), "--journal", str(stage.base)).exit
+    assert 2 == stage.engine("evidence", "verify", str(first), "--signer", str(stage.playbook)).exit
+
+
+def test_show_and_seal(tmp_path: Path) -> None:
+    """What evidence there is can be listed, proved item by item, and sealed again after a note."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    assert "forensics/keep" in stage.engine("evidence", "show").out
+    proved = json.loads(stage.engine("evidence", "show", "--proof", "requests.jsonl").out)
+    from engine import canon, merkle
+
+    proof_ = [bytes.fromhex(one) for one in proved["proof"]]
+    assert merkle.includes(
+        bytes.fromhex(proved["root"]), proved["size"], canon.dumps(proved["row"]), proved["index"], proof_
+    )
+    assert "everything is sealed already" in stage.engine("evidence", "seal").err
+    well(stage.engine("note", stage.latest, "customers were told"))
+    well(stage.engine("evidence", "seal"))
+    assert 3 == len(bundles(stage))
+    well(stage.engine("evidence", "verify", str(bundles(stage)[0].parent), "--journal", str(stage.state)))
+    rows = stage.engine("evidence", "show", "--json").out.splitlines()
+    assert len(rows) == json.loads(rows[-1])["n"]
+
+
+def test_erased_on_record(tmp_path: Path) -> None:
+    """Personal data goes and its digest stays: the bundle holds with the signed record, and with nothing less than that."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    run, first = stage.latest, bundles(stage)[0]
+    erase = ("evidence", "erase", run, "requests.jsonl", "--because", "the data subject asked", "--as", "dpo")
+    assert 2 == stage.engine(*erase).exit
+    well(stage.engine(*erase, "-y"))
+    assert not list((stage.state / "runs" / run).rglob("requests.jsonl"))
+    said = stage.engine("evidence", "verify", str(first.parent), "--journal", str(stage.state))
+    well(said)
+    assert "by dpo: the data subject asked" in said.out
+    assert "the data subject asked" in stage.engine("report", run, "--format", "md", "--out", "-").out
+    well(stage.engine(*erase, "-y"))
+    assert [] == held(first)
+    [record] = (first / "erased").iterdir()
+    whole = record.read_bytes()
+    record.write_bytes(whole[:-3] + b" }\n")
+    assert any("erased/" in fault for fault in held(first))
+    record.write_bytes(whole)
+    (first / "data/evidence/a").mkdir(parents=True)
+    (first / "data/evidence/a/requests.jsonl").write_bytes(b"kept of a")
+    assert ["data/evidence/a/requests.jsonl: was erased, says erased/1.json, and is here"] == held(first)
+    (first / "data/evidence/a/requests.jsonl").unlink()
+    (first / "data/evidence/a").rmdir()
+    (first / "data/evidence").rmdir()
+    record.unlink()
+    assert any("it was removed" in fault for fault in held(first))
+
+
+def test_what_cannot_be_erased(tmp_path: Path) -> None:
+    """The journal and the custody log are not erased, nor what is not there, and nothing without a reason."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    for name in ("journal.jsonl", "custody.jsonl", "nothing", "../../state"):
+        assert 2 == stage.engine("evidence", "erase", stage.latest, name, "--because", "x", "-y").exit
+    assert 2 == stage.engine("evidence", "erase", stage.latest, "requests.jsonl", "--because", " ", "-y").exit
+    assert [[], []] == [held(path) for path in bundles(stage)]
+
+
+def test_a_forged_erasure(tmp_path: Path) -> None:
+    """Who removes a file and writes a record of it with a key of their own is told from whoever sealed the bundle."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    first = bundles(stage)[0]
+    sshsig.generate(tmp_path / "theirs", "theirs")
+    row = next(json.loads(line) for line in loaded(first)["data/custody.jsonl"].splitlines())
+    said = {
+        "run": "RB-0001",
+        "bundle": 1,
+        "because": "x",
+        "by": "eve",
+        "at": "now",
+        **{k: row[k] for k in ("item", "size", "sha512")},
+    }
+    subject = {f"data/{row['item']}": f"sha256:{row['sha256']}"}
+    made = envelope.statement(seal.ERASURE, subject, said)
+    signed = envelope.seal(made, sshsig.key_file(tmp_path / "theirs", lambda _: ""), seal.NAMESPACE)
+    (first / "erased").mkdir()
+    (first / "erased/1.json").write_bytes(canon.dumps(signed) + b"\n")
+    (first / "data/evidence/a/requests.jsonl").unlink()
+    (first / "data/evidence/a").rmdir()
+    (first / "data/evidence").rmdir()
+    assert "erased/1.json: it was not signed by whoever sealed the bundle" in held(first)
+    assert any("it was removed" in fault for fault in held(first))
