@@ -34,7 +34,8 @@ class Outbox:
         self.settled: set[str] = set()
         self.lives = 0
         self._tries: dict[str, tuple[int, float]] = {}
-        self._closing = threading.Event()
+        self._turn = threading.Condition()  # around `settled` and these three
+        self._hurry = self._closing = self._over = False
         self._thread = threading.Thread(target=self._relay, daemon=True)
 
     def start(self) -> None:
@@ -73,26 +74,50 @@ class Outbox:
 
     def close(self, patience: float = LAST) -> None:
         """Waits at most `patience` seconds for what is still on its way. What could not be delivered is in the record."""
-        until = time.monotonic() + patience
-        while set(self.messages) - self.settled and time.monotonic() < until and self._thread.is_alive():
-            time.sleep(TICK / 4)
-        self._closing.set()
+        with self._turn:
+            self._hurry, started = True, self._thread.is_alive()
+            self._turn.notify_all()
+            if started:
+                self._turn.wait_for(lambda: self._over or not set(self.messages) - self.settled, patience)
+            self._closing = True
+            self._turn.notify_all()
 
     def _relay(self) -> None:
-        while not self._closing.wait(TICK):
-            for key, queued in list(self.messages.items()):
-                attempt, due = self._tries.get(key, (0, 0.0))
-                if key in self.settled or time.monotonic() < due:
-                    continue
-                try:
-                    self._deliver(queued)
-                    self.settled.add(key)
-                except EngineError:
-                    return  # the journal is broken: the run itself says so
-                except Exception as error:  # noqa: BLE001 (whatever it is, the other messages still go out)
-                    self._tries[key] = (attempt + 1, time.monotonic() + 2.0**attempt / 2)
-                    if not self._failed(queued, attempt + 1, error):
-                        return
+        try:
+            while self._waited() and all(self._sent(key) for key in list(self.messages)):
+                pass
+        finally:
+            with self._turn:
+                self._over = True
+                self._turn.notify_all()
+
+    def _waited(self) -> bool:
+        """After a moment, or at once when the run is at its end and waits for this. False: nobody waits any more."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._hurry or self._closing, TICK)
+            self._hurry = False
+            return not self._closing
+
+    def _sent(self, key: str) -> bool:
+        """Delivers a message if it is due. False: the journal is broken, as the run itself says."""
+        attempt, due = self._tries.get(key, (0, 0.0))
+        if key in self.settled or time.monotonic() < due:
+            return True
+        queued = self.messages[key]
+        try:
+            self._deliver(queued)
+        except EngineError:
+            return False
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other messages still go out)
+            self._tries[key] = (attempt + 1, time.monotonic() + 2.0**attempt / 2)
+            return self._failed(queued, attempt + 1, error)
+        self._settle(key)
+        return True
+
+    def _settle(self, key: str) -> None:
+        with self._turn:
+            self.settled.add(key)
+            self._turn.notify_all()
 
     def _failed(self, queued: Entry, attempt: int, error: Exception) -> bool:
         """Records that a message did not get through. False: that cannot be recorded."""
@@ -104,7 +129,7 @@ class Outbox:
         except EngineError:
             return False
         if attempt >= TRIES:
-            self.settled.add(key)
+            self._settle(key)
         return True
 
     def _deliver(self, queued: Entry) -> None:
