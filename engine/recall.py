@@ -27,7 +27,7 @@ Place = tuple[str, str]
 KINDS = frozenset(
     {
         "authority.settled", "batch.started", "cancel.asked", "candidate.failed", "evidence.anchored",
-        "evidence.erased", "evidence.sealed", "gate.opened", "glass.broken",
+        "evidence.erased", "evidence.sealed", "gate.opened", "glass.broken", "host.undoing",
         "host.undone", "key.asked", "key.given", "key.ratified", "key.refused", "lock.broken", "message.failed",
         "message.queued", "message.sent", "note", "run.ended", "run.interrupted", "run.resumed", "run.started",
         "step.handle", "step.intent", "step.outcome", "undo.ended", "undo.handle", "undo.intent", "undo.outcome",
@@ -43,10 +43,11 @@ class Recalled:
     `cut`: the intents without an outcome; `tried`: those of steps that were tried and failed; `again`: steps that ended well
     and of which too little was recorded; `firm`: steps and items that were done and are not to be done twice, whatever is
     done anew before them, because nobody could read that they were, or a person has said it; `spent`: the keys of operations
-    that are over, whose steps need another; `opened`: hosts whose gate to
-    execution was; `undone`: those that a remedy of the playbook put back; `failed`: (host, version) of the candidates that
-    failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a person can settle; `begun`: every
-    step that left an entry and is not undone; `refused`: rejected or expired, once that was decided.
+    that are over, whose steps need another; `opened`: hosts whose gate to execution was; `undone`: those that a remedy of
+    the playbook put back; `undoing`: those that it, or a cancel, had begun to put back, and for what; `failed`: (host,
+    version) of the candidates that failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a
+    person can settle; `begun`: every step that left an entry and is not undone; `refused`: rejected or expired, once that
+    was decided.
     """
 
     seen: int = 0
@@ -67,6 +68,7 @@ class Recalled:
     touched: set[str] = field(default_factory=set)
     opened: set[str] = field(default_factory=set)
     undone: set[str] = field(default_factory=set)
+    undoing: dict[str, str] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     messages: list[Entry] = field(default_factory=list)
     uncertain: dict[Place, dict[str, Json]] = field(default_factory=dict)
@@ -145,6 +147,8 @@ class _Fold:
                 self._another(entry)
             case "gate.opened":
                 found.opened.add(entry.host)
+            case "host.undoing":
+                found.undoing[entry.host] = body["of"]
             case "host.undone":
                 found.undone.add(entry.host)
             case "key.asked" if body["digest"] == self.plan.digest:
@@ -167,7 +171,7 @@ class _Fold:
                 found.lives += 1
                 for one in self.undone:
                     self._forget(one)
-                self.undone = []
+                self.undone, found.undoing = [], {}
             case "run.resumed":
                 found.ended, self.by_hand = {}, False
 
@@ -251,9 +255,9 @@ class _Fold:
     def _stands(self, host: str, name: str, entry: Entry, settled: Settled) -> bool:
         """Whether a failure is not to be tried again: it is tolerated, or its remedy comes next or has begun."""
         book, node = self.plan.playbook, self.plan.nodes[name]
-        if node.step is None:
+        if node.step is None or settled.outcome == "uncertain":
             return False
-        if node.step.on_failure == "continue" and settled.outcome != "uncertain":
+        if node.step.on_failure == "continue":
             return True
         rescued = {block for block, arm in node.around if arm == "block" and "rescue" in book.blocks[block].arms}
         if any(

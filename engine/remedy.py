@@ -6,16 +6,21 @@ candidate is said, and done by whoever walks it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine import undo
 from engine.playbook import Playbook
 from engine.site import Site
 from engine.walk import Walk
 
 NEXT = "next"
+CANCEL = "cancel"
 
 
 def of(site: Site, walk: Walk, stopping: str) -> str:
     """The host's result: succeeded, recovered, failed, held, undone; `next`: another candidate; empty: it is not through."""
+    if walk.undoing:  # as it had begun to be before a crash
+        return "" if walk.undoing == CANCEL else _put_back(site, walk)
     wrong, book = walk.went_wrong(), site.plan.playbook
     bad = [node.step for node in walk.ways.nodes.values() if node.step and walk.status.get(node.id) == "bad"]
     if wrong and not bad:
@@ -26,11 +31,27 @@ def of(site: Site, walk: Walk, stopping: str) -> str:
     if unverified and book.on_unverified == NEXT and not stopping and candidate(site, walk, book):
         return NEXT
     wanted = (unverified and book.on_unverified == "undo") or any(one.on_failure == "undo" for one in bad)
-    may = wanted and not site.check and not walk.uncertain  # where nobody knows what was done, a person looks first
-    if may and undo.host(site, walk.row) in ("undone", "nothing"):
+    may = wanted and not site.check and not walk.unsure  # where nobody knows what was done, a person looks first
+    if may:
+        begin(site, [walk], wrong)
+        return _put_back(site, walk)
+    return "held" if unverified else "failed"
+
+
+def begin(site: Site, walks: Sequence[Walk], why: str) -> None:
+    """Records that these hosts are put back from now on, so that nobody who takes the run up walks them forth once more."""
+    hosts = [walk for walk in walks if walk.row.name in site.touched]
+    if hosts:
+        site.journal.append_all(site.run, [("host.undoing", {"of": why}, walk.row.name, "") for walk in hosts])
+    for walk in walks:
+        walk.undoing = why
+
+
+def _put_back(site: Site, walk: Walk) -> str:
+    if undo.host(site, walk.row) in ("undone", "nothing"):
         site.journal.append(site.run, "host.undone", {}, walk.row.name)
         return "undone"
-    return "held" if unverified else "failed"
+    return "held" if walk.undoing == "verification" else "failed"
 
 
 def candidate(site: Site, walk: Walk, book: Playbook) -> str:

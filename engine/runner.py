@@ -98,8 +98,8 @@ class Run:
             for number, batch in enumerate(self.plan.batches, 1):
                 self._look()  # what was asked while the last batch came to its end
                 walks = [self.walks[name] for name in batch if not self.walks[name].result]
-                if self._closed():  # nobody begins; who had begun before a cancel still cleans up
-                    walks = [walk for walk in walks if walk.begun_earlier and self.stopping in ending.CLEANS]
+                if self._closed():
+                    walks = [walk for walk in walks if self._ends(walk)]
                 if walks:
                     self.journal.append(self.id, "batch.started", {"number": number, "hosts": list(batch)})
                     self._walk(walks)
@@ -210,9 +210,9 @@ class Run:
 
     def _begin(self, walk: Walk) -> None:
         with walk.lock:
-            if not self._closed() or ((walk.begun or walk.begun_earlier) and self.stopping in ending.CLEANS):
+            if not self._closed() or self._ends(walk):
                 walk.begun = True
-                ready = walk.ready()
+                ready = [] if walk.undoing else walk.ready()
                 walk.busy += len(ready)
             else:
                 ready = []
@@ -222,6 +222,12 @@ class Run:
         for name in ready[1:]:
             self.tasks.put(partial(self._go_on, walk, name))
         self._go_on(walk, ready[0])
+
+    def _ends(self, walk: Walk) -> bool:
+        """Whether the host is to come to its end though nobody begins: it is being put back, or cleans up after a cancel."""
+        return self.broken is None and bool(
+            walk.undoing or ((walk.begun or walk.begun_earlier) and self.stopping in ending.CLEANS)
+        )
 
     def _go_on(self, walk: Walk, name: str) -> None:
         """Settles `name` and whatever it makes ready, one after the other on this thread."""
@@ -364,7 +370,8 @@ class Run:
     @staticmethod
     def _take(walk: Walk, one: Step, settled: Settled) -> str:
         """What a settled step means for its host."""
-        walk.uncertain = walk.uncertain or settled.outcome == "uncertain"
+        if settled.outcome == "uncertain":
+            walk.unsure.append(one.id)
         if one.register:
             walk.registers[one.register] = settled.registered
         if one.section == "trigger":
@@ -434,6 +441,7 @@ class Run:
             return Exit.INTERRUPTED if self.stopping == "interrupted" else Exit.WAITING
         undone: list[tuple[str, str]] = []
         if self.stopping == "cancelled" and self.cancel_undo:
+            remedy.begin(self.site, [walk for walk in self.walks.values() if not walk.undoing], remedy.CANCEL)
             undone = abreast.each(lambda row: (row.name, undo.host(self.site, row)), self.plan.hosts, 64)
         left = ", ".join(f"{name} ({how})" for name, how in undone if how in ("drifted", "failed"))
         results = [walk.result for walk in self.walks.values()]
@@ -474,6 +482,8 @@ class Run:
             self.walks[host].firm.add(name)
         for host in found.opened:
             self.walks[host].opened = True
+        for host, why in found.undoing.items():
+            self.walks[host].put_back(why)
         for host in found.undone:
             self.walks[host].result = "undone"
         self.outbox.restore(found.messages, found.lives)

@@ -65,7 +65,8 @@ class Walk:
 
     `kept`: how steps ended in an earlier attempt; `again`: those that ended well and are read again all the same; `firm`:
     those that are not done twice, whatever is done anew before them; `opened`: whether the gate to execution was; `begun`:
-    whether anything was, in this attempt, or (`begun_earlier`) in one before.
+    whether anything was, in this attempt, or (`begun_earlier`) in one before; `unsure`: steps that are uncertain; `undoing`:
+    the section for whose failure the host is being put back, or `cancel`: then it is not walked any more.
     """
 
     def __init__(self, ways: Ways, row: HostRow) -> None:
@@ -81,9 +82,10 @@ class Walk:
         self.again: set[str] = set()
         self.firm: set[str] = set()
         self.fresh: set[str] = set()
-        self.begun = self.begun_earlier = self.tolerated = self.opened = self.uncertain = False
+        self.begun = self.begun_earlier = self.tolerated = self.opened = False
+        self.unsure: list[str] = []
         self.parked: list[str] = []
-        self.result = ""
+        self.undoing = self.result = ""
 
     def ready(self) -> list[str]:
         """What may begin: everything it waits for has settled."""
@@ -115,6 +117,14 @@ class Walk:
         is one that is not done twice."""
         return node.id in self.kept and (node.id in self.firm or not self.renewed(node))
 
+    def put_back(self, why: str) -> None:
+        """Notes that an earlier attempt had begun to put the host back: only what its steps had registered still counts."""
+        self.undoing = why
+        for name, settled in self.kept.items():
+            step = self.ways.nodes[name].step
+            if step and step.register:
+                self.registers[step.register] = settled.registered
+
     def blocked(self, node: Node) -> bool:
         """Whether something that `node` waits for went wrong."""
         return any(self.status[name] in BAD for name in node.after)
@@ -135,8 +145,9 @@ class Walk:
             # it never began, because something before it went wrong: there is nothing to remedy and nothing to clean up
             return "blocked"
         failed = self.arm_bad(block, "block")
-        if node.kind == "rescue":
-            return "ok" if failed else "skip"
+        if node.kind == "rescue":  # of a failure: what nobody knows to have failed is looked at by a person first
+            unsure = any((block, "block") in self.ways.nodes[name].around for name in self.unsure)
+            return "blocked" if unsure else "ok" if failed else "skip"
         if node.kind == "always":
             return "ok"
         saved = failed and (block, "rescue") in self.ways.arms and not self.arm_bad(block, "rescue")
@@ -149,6 +160,8 @@ class Walk:
 
     def went_wrong(self) -> str:
         """The section in which the host went wrong; empty when none did. Steps of a block count through its end."""
+        if self.undoing in COUNTED:
+            return self.undoing
         for section in COUNTED:
             if any(self.status.get(name) == "bad" for name in self.ways.top.get(section, ())):
                 return section

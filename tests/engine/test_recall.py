@@ -47,7 +47,7 @@ def recalled(plan: Plan, *said: str) -> Recalled:
     entries: list[Entry] = []
     for number, text in enumerate(said, 1):
         kind, step_id, body = _entry(plan, text)
-        host = "h" if step_id or kind in ("candidate.failed", "host.undone", "gate.opened") else ""
+        host = "h" if step_id or kind in ("candidate.failed", "host.undoing", "host.undone", "gate.opened") else ""
         entries.append(Entry("RB-0001", number, float(number), kind, host, step_id, json.dumps(body)))
     return recall.of(plan, entries)
 
@@ -71,6 +71,7 @@ def _entry(plan: Plan, text: str) -> tuple[str, str, dict[str, Any]]:
         "resumed": ("run.resumed", {}),
         "undoing": ("undo.started", {"by": "eve"}),
         "next": ("candidate.failed", {"version": rest}),
+        "hostundoing": ("host.undoing", {"of": rest}),
         "hostundone": ("host.undone", {}),
         "asked": ("key.asked", {"digest": rest or plan.digest}),
         "settled": ("authority.settled", {"decision": rest}),
@@ -135,6 +136,8 @@ def names(places: Any) -> list[str]:
         # an undo by the playbook that was cut off goes on; when it is through, what it put back is not done
         ("intent a; a changed; intent undoes; undoes failed; undo a undone", "a undoes", "", "undoes"),
         ("intent a; a changed; intent undoes; undoes failed; undo a undone; ended failed", "", "", "undoes"),
+        # a remedy is one of failures: what is uncertain is looked at again
+        ("intent body; body uncertain; intent r; r changed", "r", "body", ""),
         # another candidate
         ("a changed; see_check failed; next v2", "", "", ""),
         ("intent a; next v2", "", "", ""),
@@ -175,6 +178,12 @@ def test_items(plan: Plan) -> None:
 def test_what_is_not_done_twice(plan: Plan, said: str, firm: str) -> None:
     """What was done and nobody could read, or what a person says was done, stands whatever is done anew before it."""
     assert firm.split() == names(recalled(plan, *said.split("; ")).firm)
+
+
+def test_a_host_that_is_being_put_back(plan: Plan) -> None:
+    """That a host had begun to be put back is known until the run has ended: it is not walked forth again."""
+    assert {"h": "execution"} == recalled(plan, "a changed", "hostundoing execution", "undo a undone").undoing
+    assert {} == recalled(plan, "hostundoing cancel", "ended cancelled").undoing
 
 
 def test_again_and_uncertain(plan: Plan) -> None:

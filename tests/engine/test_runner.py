@@ -590,6 +590,41 @@ def test_a_blind_step_that_cannot_be_looked_at_stays_uncertain(tmp_path: Path) -
     assert 1 == len(stage.effects())
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_an_undo_that_was_cut_off_only_goes_on(tmp_path: Path, cancelled: bool) -> None:
+    """A host that had begun to be put back is not walked again by a resume: nothing is done anew to be put back again."""
+    block = {"name": "B", "block": [step("body", {"x": 1})], "always": [step("tidy", {"x": 1})]}
+    waits = step("waits", {"x": 1}, needs=[], thing={"slow": 30})
+    last = waits if cancelled else step("last", {"x": 1}, on_failure="undo", needs=["tidy"])
+    told = {"name": "Tell", "on": ["ended"], "notify": {"to": "desk", "message": "x is {{ one.x }}"}}
+    steps = [step("first", {"x": 1}, register="one"), block, last]
+    stage = play(tmp_path, *steps, communications=[told])
+    stage.trouble("body", apply="breaks")
+    stage.trouble("last", apply="breaks")
+
+    def run() -> Said:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("engine.undo._foreign", _cut_off)
+            with pytest.raises(SystemError):
+                return stage.engine("--debug", "run", str(stage.playbook), "-i", str(stage.stock))
+        return Said(0, "", "")
+
+    if cancelled:
+        during(stage, lambda: stage.engine("cancel", "--undo"), lambda: stage.thing("tidy") is not None, run)
+    else:
+        run()
+    assert stage.thing("tidy") == {"x": 1}, "it was about to be put back"
+    stage.trouble("body")
+    assert 1 == stage.resume().exit
+    assert ("cancelled" if cancelled else "undone") == stage.ended["outcome"]
+    assert ['a/first {"x": 1}', 'a/tidy {"x": 1}', "a/tidy null", "a/first null"] == stage.effects()
+    assert ["x is 1"] == [message["message"] for message in stage.messages()], "what a step had registered can still be told"
+
+
+def _cut_off(*_given: Any) -> str:
+    raise SystemError("killed")
+
+
 def _cut_off_at(call: int) -> Any:
     """A look at the world that ends the process, as a kill would, at its n-th call."""
     from engine import calling

@@ -196,6 +196,24 @@ def test_what_is_firm_is_not_done_again() -> None:
     assert not walk.holds(graph.nodes["execution/c"])
 
 
+def test_what_is_uncertain_is_not_rescued() -> None:
+    """The remedy of a block waits where it is not known whether a step in it failed, however deep; clean-up does not."""
+    inner = {"name": "I", "id": "i", "block": [one("a")], "rescue": [one("r")]}
+    graph = ways([{"name": "O", "id": "o", "block": [inner], "rescue": [one("s")], "always": [one("z")]}])
+    for unsure, gates in ((["execution/a"], "blocked"), ([], "ok")):
+        walk = Walk(graph, ROW)
+        walk.unsure = unsure
+        for name in ("trigger", "forensics", "execution"):
+            walk.settle(name, "ok")
+        walk.settle("execution/a", "bad")
+        assert gates == walk.point(graph.nodes["execution/i.rescue"])
+        walk.settle("execution/i.rescue", gates)
+        walk.settle("execution/r", "blocked" if unsure else "bad")
+        walk.settle("execution/i.end", walk.point(graph.nodes["execution/i.end"]))
+        assert gates == walk.point(graph.nodes["execution/o.rescue"])
+        assert "ok" == walk.point(graph.nodes["execution/o.always"])
+
+
 def test_a_trigger_that_is_looked_at_again_renews_nothing() -> None:
     """On resume a trigger may be evaluated again: nothing is repeated because of that."""
     graph = ways([one("a")], trigger={"all": [one("t")]})
