@@ -48,15 +48,29 @@ class Killer:
         return found
 
     def __call__(
-        self, folder: Path, *argv: str, kill: int = 0, install: str = "", beside: Callable[[], None] | None = None
+        self,
+        folder: Path,
+        *argv: str,
+        kill: int | tuple[str, int] = 0,
+        install: str = "",
+        report: bool = True,
+        read: tuple[str, str] | None = None,
+        aside: tuple[int, list[str]] | None = None,
+        beside: Callable[[], None] | None = None,
     ) -> Ended:
-        """Runs `engine ARGV` in `folder`, killed at its `kill`-th boundary. `beside` is called again and again meanwhile."""
+        """Runs `engine ARGV` in `folder`, killed at its `kill`-th boundary, or at one that is named, the n-th time.
+
+        `aside`: another command line that somebody types at the boundary of that number. `beside` is called again and again
+        meanwhile. `report`: whether the page at the end is written. `read`: a playbook and its inventory that are read
+        before the process begins.
+        """
         assert self.process.stdin is not None
         out, trace = self.scratch / "out", self.scratch / "trace"
         out.write_text("")
         trace.unlink(missing_ok=True)
         order = {"argv": argv, "cwd": str(folder), "kill": kill, "out": str(out), "trace": str(trace), "env": self.env}
-        self.process.stdin.write(json.dumps({**order, "install": install}) + "\n")
+        more = {"install": install, "report": report, "read": read, "beside": aside}
+        self.process.stdin.write(json.dumps({**order, **more}) + "\n")
         self.process.stdin.flush()
         self._read()
         ended = threading.Event()

@@ -2,6 +2,7 @@
 
 Things lie in `world/<host>/` of the playbook's folder, one file each, so that they outlive a killed process. A thing is the
 last line of its file, and every change is one line more: it is done and counted in one write, whenever a process is killed.
+With `parts` every field is a change of its own, so a process can be killed half-way through an effect.
 What goes wrong is written beside the thing (`<name>.trouble`), so a rehearsal can put it right between two commands.
 """
 
@@ -9,6 +10,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 from modules.contract import ModuleError, Refused, TimedOut, Unreachable
 
@@ -23,6 +25,7 @@ SCHEMA = {
         "absent": {"const": True, "description": "It is to be gone."},
         "shared": {"const": True, "description": "One thing for all hosts."},
         "lasting": {"const": True, "description": "It has no undo."},
+        "parts": {"const": True, "description": "It is changed field by field."},
         "crash": {"enum": ["A", "B", "C", "D"], "description": "Its crash class."},
         "slow": {"type": "number", "description": "Seconds that a change takes; a stop of the run cuts them short."},
         "token": {"type": "string", "description": "A secret; nothing is done with it."},
@@ -87,7 +90,11 @@ def apply(params, change, ctx):
         first = dict([next(iter(params["fields"].items()))])
         _set(params, ctx, {**(_thing(params, ctx) or {}), **first})
         raise ModuleError("it broke half-way")
-    _set(params, ctx, None if params.get("absent") else {**(_thing(params, ctx) or {}), **params.get("fields", {})})
+    if params.get("parts") and not params.get("absent"):
+        for key, _, after in change:
+            _set(params, ctx, {**(_thing(params, ctx) or {}), key: after})
+    else:
+        _set(params, ctx, None if params.get("absent") else {**(_thing(params, ctx) or {}), **params.get("fields", {})})
     if trouble == "dies_after":
         _die()
     if params.get("crash") == "D":
@@ -109,6 +116,12 @@ def undo(params, change, ctx):
     if trouble == "waits":
         ctx.sleep(60)
     now = _thing(params, ctx) or {}
+    if params.get("parts") and change.before is not None:
+        left = [key for key in sorted(change.before) if now.get(key) != change.before[key]]
+        for key in left or sorted(change.before)[:1]:  # an undo that had nothing to do is counted too
+            now = {**now, key: change.before[key]}
+            _set(params, ctx, now)
+        return
     _set(params, ctx, None if change.before is None else {**now, **change.before})
     if trouble == "dies_after":
         _die()
@@ -133,12 +146,9 @@ def history(params, ctx):
     ]  # fmt: skip
 
 
-def _folder(params, ctx):
-    return ctx.base / "world" / ("shared" if params.get("shared") else ctx.host or "run")
-
-
 def _path(params, ctx, suffix=""):
-    return _folder(params, ctx) / f"{params['name']}{suffix}"
+    where = "shared" if params.get("shared") else ctx.host or "run"
+    return Path(f"{ctx.base}/world/{where}/{params['name']}{suffix}")
 
 
 def _receipt(ctx):
@@ -166,19 +176,22 @@ def _set(params, ctx, fields):
         os.close(out)
 
 
-def _die():
-    """The whole process is killed, at once: nothing can be caught or cleaned up."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)
-
-
 def _trouble(params, ctx, when):
     """What goes wrong now: `{when: kind}`, or `{when: [kind, times]}` for the first times only."""
     path = _path(params, ctx, ".trouble")
-    trouble = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        trouble = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
     kind = trouble.get(when)
     if isinstance(kind, list):
         kind, left = kind
         trouble[when] = [kind, left - 1]
         path.write_text(json.dumps({**trouble} if left > 1 else {k: v for k, v in trouble.items() if k != when}))
     return kind
+
+
+def _die():
+    """The whole process is killed, at once: nothing can be caught or cleaned up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
