@@ -1,5 +1,6 @@
 # make demo    set up and run a whole rollback on this machine        make test    set up and run every test
 # make quick   the tests that take no time     make lint    linters, types     make bench    the figures of benchmarks/
+# make crash   17,500 kills, and their figures                         make mutants  planted faults, and what catches them
 # make docs    write the reference pages       make pins    note the versions of today        make clean   remove what the others made
 # make power   power cuts and failing disks, with more images than `make test` and every error at every operation
 #
@@ -11,7 +12,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test quick power lint bench docs pins clean
+.PHONY: demo test quick crash power mutants lint bench docs pins clean
 
 demo: .venv/ready
 	$(BIN)/engine demo
@@ -24,6 +25,12 @@ quick: .venv/ready-to-test
 
 power: .venv/ready-to-test
 	LASTGOOD_POWER_IMAGES=100000 LASTGOOD_POWER_FAULTS=all $(TESTS) -rP tests/power
+
+crash: .venv/ready-to-test
+	$(BIN)/python -m tests.crash --workers $(WORKERS)
+
+mutants: .venv/ready-to-test
+	$(BIN)/python -m tests.mutants --workers $(WORKERS)
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ from typing import Any
 from engine import effect, outbox, recall, undo
 from engine.journal import Journal
 from engine.site import Site
+from engine.walk import Walk
 
 
 def intends_after_the_effect() -> None:
@@ -156,3 +157,22 @@ def sends_under_new_keys() -> None:
         return real(what, **{**more, "key": uuid.uuid4().hex} if "key" in more else more)
 
     outbox.replace = replace
+
+
+def walks_on_what_is_put_back() -> None:
+    """A resume walks a host forth once more that had begun to be put back."""
+    _recalled(lambda found: found.undoing.clear())
+
+
+def remedies_what_is_uncertain() -> None:
+    """A block's remedy runs because nobody knows whether a step in it was done."""
+    real = Walk.point
+
+    def point(self: Walk, node: Any) -> str:
+        kept, self.unsure = self.unsure, []
+        try:
+            return real(self, node)
+        finally:
+            self.unsure = kept
+
+    Walk.point = point  # type: ignore[method-assign]
