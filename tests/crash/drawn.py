@@ -142,7 +142,7 @@ class _Pen:
 def drawn(seed: int) -> Drawn:
     """The playbook of this number."""
     chance = random.Random(seed)
-    hosts = HOSTS[: chance.choices([1, 2, 3, 4], [40, 35, 15, 10])[0]]
+    hosts = HOSTS[: chance.choices([1, 2, 3, 4], [50, 30, 12, 8])[0]]
     last = chance.choice(["", "", "", "stop", "continue", "undo", "undo"])
     unmet = chance.choice(["", "", "", "hold", "undo"])
     pen = _Pen(chance, hosts, "undo" in (last, unmet))

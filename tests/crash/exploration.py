@@ -136,7 +136,7 @@ class Exploration:
             yield from self._spread(way, 0, self.whole.points, len(self.whole.points))
         for _ in range(PLACES if way != "run" else 0):
             base, points = self._based(way)
-            yield from self._spread(way, base, points, max(EACH, (upto - self.tally.points) // 2))
+            yield from self._spread(way, base, points, max(EACH, upto - self.tally.points))
 
     def _based(self, way: str) -> tuple[At, list[str]]:
         """Where a command sets out from, and the boundaries that it comes to."""
