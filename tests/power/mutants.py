@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.extend(str(folder) for folder in (Path(__file__).parent, *Path(__file__).parents[1:3]))
 
 import planted_disk
+
 from tests.mutants import Mutant, by_tests
 
 POWER, DISK = "tests/power/test_power.py::test_no_power_cut_loses_what_was_acknowledged", "tests/power/test_faults.py"
