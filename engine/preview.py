@@ -138,11 +138,12 @@ def _overview(site: Site, rows: list[Row]) -> Row:
                 }
             )  # fmt: skip
     chosen = next((row["reading"] for row in rows if row.get("reading")), None) or {}
-    now = {"version": chosen["_now"]} if chosen.get("_now") else {}
+    sides = {"version": chosen.get("_now"), "digest": chosen.get("_now_digest")}
+    now = {name: value for name, value in sides.items() if value} if chosen.get("_now") else {}
     back = {
         key.lstrip("_"): value
         for key, value in chosen.items()
-        if not isinstance(value, (list, dict)) and key not in ("_now", "_why")
+        if not isinstance(value, (list, dict)) and key not in ("_now", "_now_digest", "_why")
     }
     return {"steps": steps, "trigger": trigger, "now": now, "back_to": back}
 
