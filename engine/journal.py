@@ -166,6 +166,7 @@ class Journal:
 
     def _commit(self, batch: list[_Ticket]) -> None:
         made: list[Entry] = []
+        prolonged: dict[str, float] = {}
 
         def work(rows: Rows) -> list[_Ticket]:
             """The tickets that may be written, as entries in `made`. It is called again after a lost connection."""
@@ -175,7 +176,13 @@ class Journal:
                 stays(self.store, rows)
             for run in {ticket.run for ticket in batch}:
                 held = self._held.get(run)  # another thread may just have given it back
-                if held and not leases.holds(self.store, rows, run, held.token):
+                asked = leases.moment()
+                if held and asked > held.renewed + self.lease / 3:  # the heartbeat may not get its turn among many entries
+                    kept = leases.renew(self.store, rows, run, held.token, self.lease)
+                    prolonged.update({run: asked} if kept else {})
+                else:
+                    kept = held is None or leases.holds(self.store, rows, run, held.token)
+                if not kept:
                     self._lost.add(run)
             mine = [ticket for ticket in batch if ticket.run not in self._lost]
             made[:] = self._enter(rows, mine)
@@ -187,6 +194,9 @@ class Journal:
             for ticket in batch:
                 ticket.error = error
             return
+        for run, asked in prolonged.items():
+            if held := self._held.get(run):
+                held.renewed = max(held.renewed, asked)
         for ticket in batch:
             if ticket.run in self._lost:
                 ticket.error = self._gone(ticket.run)

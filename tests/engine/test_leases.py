@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,3 +171,20 @@ def test_hosts_are_taken_all_or_none(journals: list[Journal]) -> None:
     run = other.start({})
     assert "b is held by RB-0001 (x)" in refused(lambda: other.lock(run, ["a", "b", "c"], "y"), "LG080")
     one.lock(one.start({}), ["a", "c"], "z")
+
+
+def test_a_busy_run_keeps_its_lease_by_its_entries(tmp_path: Path) -> None:
+    """Where entries come so fast that the heartbeat does not get its turn, they prolong the lease themselves."""
+    memory = Path("/dev/shm")  # a slow disk is no part of this
+    folder = memory / f"lease-{os.getpid()}" if memory.is_dir() else tmp_path
+    journal = Journal(folder, lease=4.0)
+    run = journal.start({})
+    journal._closed.set()  # the heartbeat ends
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        journal.append(run, "note", {"text": "", "by": "me"})
+        time.sleep(0.05)
+    journal.live(run)
+    assert journal.held(run)
+    journal.close()
+    shutil.rmtree(folder)
