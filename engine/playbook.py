@@ -42,6 +42,8 @@ SECTIONS: dict[str, Row] = {
 WALKED = ("trigger", "forensics", "execution", "verification")
 
 DEFAULT_TIMEOUT, DEFAULT_DELAY, LONGEST = 300.0, 5.0, 7 * 86400.0
+#: Seconds that all captures of a host share which have no `timeout` of their own: evidence must not hold a rollback up.
+BOX = 120.0
 DEFAULT_EXPIRY, LONGEST_EXPIRY = 3600.0, 8 * 3600.0
 #: Seconds in which a second person has to ratify what one did alone.
 LONGEST_UNRATIFIED = 86400.0
@@ -164,6 +166,11 @@ class Playbook:
     def has(self, section: str) -> bool:
         """Whether the section is written, empty or not."""
         return isinstance(self.document.data, dict) and section in self.document.data
+
+
+def patience(section: str) -> float:
+    """Seconds that a step of this section may take that does not say."""
+    return BOX if section == "forensics" else DEFAULT_TIMEOUT
 
 
 def _texts(value: Json, at: Keys = ()) -> Iterator[tuple[Keys, str]]:

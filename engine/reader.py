@@ -19,7 +19,6 @@ from engine.playbook import (
     DEFAULT_DELAY,
     DEFAULT_EXPIRY,
     DEFAULT_ON,
-    DEFAULT_TIMEOUT,
     ENOUGH,
     LONGEST,
     LONGEST_EXPIRY,
@@ -31,6 +30,7 @@ from engine.playbook import (
     Block,
     Playbook,
     Step,
+    patience,
 )
 from engine.source import Document, Keys
 from modules.contract import Json, fraction, seconds
@@ -378,7 +378,7 @@ class _Reader:
                 loop=word.get("loop"),
                 needs=None if needs is None else tuple(needs),
                 run_once=word.get("run_once", False),
-                timeout=self._duration(document, (*at, "timeout"), word.get("timeout")) or DEFAULT_TIMEOUT,
+                timeout=self._duration(document, (*at, "timeout"), word.get("timeout")) or patience(section),
                 retries=word.get("retries", 3 if until else 0),
                 delay=self._duration(document, (*at, "delay"), word.get("delay")) or DEFAULT_DELAY,
                 until=until,

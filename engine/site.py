@@ -19,7 +19,7 @@ from engine.diagnostics import printable
 from engine.journal import Journal, ending
 from engine.ledger import Ledger
 from engine.plan import Plan
-from engine.playbook import Step
+from engine.playbook import BOX, Step
 from engine.policy import Policy
 from engine.secrets import Secrets
 from engine.sshsig import Signer
@@ -69,6 +69,7 @@ class Site:
     shapes: dict[tuple[str, str], source.Shape] = field(default_factory=dict)
     _mentions: dict[str, frozenset[str]] = field(default_factory=dict)
     _folders: dict[tuple[str, str], Path] = field(default_factory=dict)
+    _boxes: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.secrets = Secrets(self.base)
@@ -159,6 +160,13 @@ class Site:
         if problems or wrong:
             said = wrong[1] if wrong else printable(problems[0].message, 160)
             raise ModuleError(f"{step.place(step.module, name)}: `{name}` after rendering: {said}", "correct the value")
+
+    def until(self, step: Step, host: str, clock: float) -> float:
+        """When the time of a step is up that begins at `clock`, as `time.monotonic` counts. Captures without a timeout of
+        their own share one box on a host."""
+        if step.section != "forensics" or step.timeout != BOX:
+            return clock + step.timeout
+        return self._boxes.setdefault(host, clock + BOX)
 
     def context(
         self, step: Step, row: HostRow | None, item_id: str, names: Mapping[str, Json], deadline: float, generation: int

@@ -385,6 +385,8 @@ def describe(story: Story, entry: Entry) -> Said:
             return Said("undo ended", "engine", word)
         actor = str(body.get("by") or body.get("module") or "engine")
         return Said("undo " + word, actor, str(body.get("why") or words.told(body.get("change"))))
+    if kind.startswith("evidence."):
+        return _of_evidence(kind, body)
     if kind == "step.intent":
         return Said("intent", str(body.get("module", "")), f"about to change: {words.told(body.get('change'))}")
     if kind == "step.outcome":
@@ -399,6 +401,19 @@ def describe(story: Story, entry: Entry) -> Said:
         text = f"{entry.host or body.get('lock')} taken from {body.get('of')}: {text}"
     word = {"note": "note", "cancel.asked": "cancel", "lock.broken": "lock broken"}.get(kind, kind)
     return Said(word, str(body.get("by") or "engine"), text, "fact" if word in ("note", kind) else "decision")
+
+
+def _of_evidence(kind: str, body: Mapping[str, Json]) -> Said:
+    if kind == "evidence.sealed":
+        altered = (
+            f"; NOT AS CAPTURED: {words.some([str(step) for _, step, _ in body['wrong']])}" if body.get("wrong") else ""
+        )
+        files = words.plural(int(body.get("files") or 0), "file")
+        return Said("sealed", "engine", f"{body.get('name')}: {files}, {words.brief(body.get('digest'))}{altered}")
+    if kind == "evidence.anchored":
+        word = "not anchored" if body.get("why") else "anchored"
+        return Said(word, "engine", f"{body.get('bundle')}: {body.get('target')} {body.get('why') or ''}".strip())
+    return Said("erased", str(body.get("by") or "engine"), f"{body.get('item')}: {body.get('because')}", "decision")
 
 
 def _of_run(story: Story, kind: str, step: str, body: Mapping[str, Json]) -> Said:

@@ -35,8 +35,8 @@ def perform(
     `done` holds the loop items that an earlier attempt has settled.
     """
     started, clock = site.now(), time.monotonic()
-    doing = Doing(site, step, row, registers, generation, clock + step.timeout, step.id)
-    host = doing.place[0]
+    host = row.name if row else ""
+    doing = Doing(site, step, row, registers, generation, site.until(step, host, clock), step.id)
     site.journal.announce(site.run, "step.started", {"module": step.module, "name": step.name}, host, step.id)
     try:
         whole = step.loop is None and (_skipped(step, doing.names()) or _tried(doing))

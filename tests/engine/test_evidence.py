@@ -11,7 +11,9 @@ import pytest
 from evidence import examined, held, loaded
 from stage import TWO_KEYS, Said, Stage, step
 
-from engine import bag, canon, envelope, proof, seal, sshsig
+from engine import bag, canon, envelope, proof, reader, seal, source, sshsig
+from engine.diagnostics import Diagnostic
+from engine.site import Site
 
 #: A module of forensics that keeps a file; what goes wrong is written beside the world, as for things.
 KEEP = '''
@@ -279,7 +281,9 @@ def test_erased_on_record(tmp_path: Path) -> None:
     said = stage.engine("evidence", "verify", str(first.parent), "--journal", str(stage.state))
     well(said)
     assert "by dpo: the data subject asked" in said.out
-    assert "the data subject asked" in stage.engine("report", run, "--format", "md", "--out", "-").out
+    shown = stage.engine("report", run, "--format", "md", "--out", "-").out
+    assert "| sealed | engine | RB-0001.1: 3 files, sha256:" in shown
+    assert "| erased | dpo | evidence/a/requests.jsonl: the data subject asked |" in shown
     well(stage.engine(*erase, "-y"))
     assert [] == held(first)
     [record] = (first / "erased").iterdir()
@@ -332,3 +336,21 @@ def test_a_forged_erasure(tmp_path: Path) -> None:
     (first / "data/evidence").rmdir()
     assert "erased/1.json: it was not signed by whoever sealed the bundle" in held(first)
     assert any("it was removed" in fault for fault in held(first))
+
+
+def test_captures_share_one_box() -> None:
+    """Captures without a timeout of their own share two minutes on a host; one that has its own, and other steps, do not."""
+    site = object.__new__(Site)
+    site._boxes = {}
+    text = "name: x\nstrategy: configuration\nhosts: all\nforensics:\n"
+    text += "  - {name: one, keep: {as: a}}\n  - {name: two, keep: {as: b}}\n  - {name: own, keep: {as: c}, timeout: 10m}\n"
+    text += "execution:\n  - {name: do, thing: {name: x}}\n"
+    found: list[Diagnostic] = []
+    book = reader.read(lambda name: source.parse(text, name), "book.yml", lambda _: True, found)
+    assert book is not None, found
+    one, two, own, do = book.steps
+    assert (120.0, 120.0, 600.0, 300.0) == (one.timeout, two.timeout, own.timeout, do.timeout)
+    assert 1120.0 == site.until(one, "a", 1000.0)
+    assert 1120.0 == site.until(two, "a", 1100.0)
+    assert 1220.0 == site.until(two, "b", 1100.0)
+    assert (1700.0, 1400.0) == (site.until(own, "a", 1100.0), site.until(do, "a", 1100.0))
