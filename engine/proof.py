@@ -281,6 +281,7 @@ def _journal(found: Found, text: bytes) -> None:
     lines = text.split(b"\n")
     if lines[-1] or len(lines) < 2:
         found.wrong(_JOURNAL, "is cut off" if text else "is empty")
+    at = 1
     try:
         head = json.loads(lines[0])
         if (
@@ -291,6 +292,7 @@ def _journal(found: Found, text: bytes) -> None:
             raise ValueError
         before = str(head["before"])
         for number, line in enumerate(lines[1:-1]):
+            at = number + 2
             entry = _entry(str(head["run"]), line)
             if entry.seq != head["first"] + number or entry.hash != _hashed(before, entry):
                 found.wrong(
@@ -300,7 +302,7 @@ def _journal(found: Found, text: bytes) -> None:
             before = entry.hash
             found.entries.append(entry)
     except (ValueError, TypeError, KeyError, RecursionError):
-        found.wrong(_JOURNAL, f"line {len(found.entries) + 2 if lines[0] else 1} is not one of a journal")
+        found.wrong(_JOURNAL, f"line {at} is not one of a journal")
         return
     signed = found.said.get("journal")
     last = found.entries[-1].seq if found.entries else head["first"] - 1

@@ -357,6 +357,100 @@ def test_nonsense_is_refused_and_breaks_nothing(bundles: tuple[Files, Files, Fil
     assert name in {fault.where for fault in faults}
 
 
+def lines_of(files: Files, name: str) -> list[bytes]:
+    return files[name].splitlines(keepends=True)
+
+
+def journal_of(files: Files, change: Callable[[list[bytes]], object]) -> Files:
+    """The bundle with other lines of journal."""
+    lines = lines_of(files, "data/journal.jsonl")
+    change(lines)
+    return {**files, "data/journal.jsonl": b"".join(lines)}
+
+
+def without(files: Files, name: str) -> Files:
+    return {key: data for key, data in files.items() if key != name}
+
+
+RECORD, LOG = "data/journal.jsonl", "data/evidence/b/log.txt"
+#: What was done to a bundle -> (how, where the fault is told, its reason).
+BENT: dict[str, tuple[Callable[[Files], Files], str, str]] = {
+    "a file more": (lambda f: {**f, "data/evidence/a/x": b""}, "data/evidence/a/x", "is not in manifest-sha512.txt"),
+    "a file less": (lambda f: without(f, LOG), LOG, "is in manifest-sha512.txt and"),
+    "a file beside": (lambda f: {**f, "notes.txt": b""}, "notes.txt", "is none of a bundle's files"),
+    "files to fetch": (lambda f: {**f, "fetch.txt": b"http://x 1 data/x\n"}, "fetch.txt", "would have files fetched"),
+    "sha-1 as well": (lambda f: {**f, "manifest-sha1.txt": b""}, "manifest-sha1.txt", "is a manifest of another kind"),
+    "sha-1 alone": (
+        lambda f: {**without(f, bag.MANIFEST), "manifest-sha1.txt": f[bag.MANIFEST]}, bag.MANIFEST, "is missing",
+    ),
+    "no attestation": (lambda f: without(f, seal.ATTESTATION), seal.ATTESTATION, "is missing"),
+    "no tag manifest": (lambda f: without(f, bag.TAGS), bag.TAGS, "is missing"),
+    "no declaration": (lambda f: without(f, bag.BAGIT), bag.BAGIT, "is missing"),
+    "another version of BagIt": (
+        lambda f: {**f, bag.BAGIT: f[bag.BAGIT].replace(b"1.0", b"0.97")}, bag.BAGIT, "does not declare BagIt 1.0",
+    ),
+    "two lines for a path": (lambda f: {**f, bag.MANIFEST: f[bag.MANIFEST] * 2}, bag.MANIFEST, "twice"),
+    "line ends of another system": (
+        lambda f: {**f, bag.MANIFEST: f[bag.MANIFEST].replace(b"\n", b"\r\n")}, bag.MANIFEST, "has line ends of another",
+    ),
+    "a manifest that is cut": (lambda f: {**f, bag.MANIFEST: f[bag.MANIFEST][:-9]}, bag.MANIFEST, "is cut off in its"),
+    "a manifest out of order": (
+        lambda f: {**f, bag.MANIFEST: b"".join(reversed(lines_of(f, bag.MANIFEST)))}, bag.MANIFEST, "is not in order",
+    ),
+    "a manifest that is no text": (lambda f: {**f, bag.MANIFEST: b"\xff\n"}, bag.MANIFEST, "is not UTF-8"),
+    "digests in capitals": (
+        lambda f: {**f, bag.MANIFEST: f[bag.MANIFEST].upper()}, bag.MANIFEST, "line 1 is not a sha512 digest",
+    ),
+    "a name that leads out": (lambda f: {**f, "data/../x": b""}, "data/../x", "leads out of the bundle"),
+    "capitals alone": (
+        lambda f: {**f, "data/evidence/b/LOG.txt": b""}, "data/evidence/b/LOG.txt", f"differs from {LOG} in capitals",
+    ),
+    "a journal that is cut": (lambda f: journal_of(f, lambda rows: rows.pop()), RECORD, "is not the part from entry"),
+    "a journal cut in a line": (
+        lambda f: {**f, RECORD: f[RECORD][:-5]}, RECORD, "is cut off",
+    ),
+    "an entry taken out": (lambda f: journal_of(f, lambda rows: rows.pop(2)), RECORD, "entry 2 does not follow"),
+    "an entry twice": (lambda f: journal_of(f, lambda rows: rows.insert(2, rows[1])), RECORD, "does not follow"),
+    "entries that changed places": (
+        lambda f: journal_of(f, lambda rows: rows.insert(2, rows.pop(3))), RECORD, "entry 2 does not follow",
+    ),
+    "an entry of another time": (
+        lambda f: journal_of(f, lambda rows: rows.__setitem__(2, rows[2].replace(b'"at":1', b'"at":2'))),
+        RECORD, "altered, cut or forked",
+    ),
+    "a journal of no form": (
+        lambda f: journal_of(f, lambda rows: rows.__setitem__(0, rows[0].replace(b"journal/1", b"journal/9"))),
+        RECORD, "line 1 is not one of a journal",
+    ),
+    "a journal without its head": (lambda f: journal_of(f, lambda rows: rows.pop(0)), RECORD, "line 1 is not one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BENT)
+def test_each_fault_has_its_reason(bundles: tuple[Files, Files, Files], case: str) -> None:
+    """What is wrong with a bundle is told where it is, in words of its own."""
+    how, where, why = BENT[case]
+    told = [f"{fault.where}: {fault.why}" for fault in faults_of(how(dict(bundles[0])).items())]
+    assert any(one.startswith(f"{where}: ") and why in one for one in told), told
+
+
+def test_a_forked_journal_is_found_from_outside(tmp_path: Path) -> None:
+    """Two histories under one name, each whole and signed by the same key: the store tells which is its own."""
+    with Case(tmp_path / "one") as case:
+        for entry in range(3):
+            case.journal.append(case.run, "note", {"text": f"so it was {entry}", "by": "ana"})
+        ours = examined(case.seal())
+        entries = case.journal.entries(case.run)
+    with Case(tmp_path / "two") as fork:
+        fork.signer = case.signer
+        fork.journal.append(fork.run, "note", {"text": "so it was not", "by": "ana"})
+        theirs = examined(fork.seal())
+    proof.recorded(ours, entries)
+    assert [] == ours.faults
+    proof.recorded(theirs, entries)
+    assert any("two histories" in one for one in words(theirs))
+
+
 def in_memory(files: Files) -> Found:
     faults: list[Fault] = []
     return proof.examine(members.in_memory(files.items(), faults), faults)
