@@ -11,7 +11,7 @@ import pytest
 from exploration import Point, exploring, sorted_out
 from killer import Killer
 
-EACH = 51
+EACH = 53
 
 
 @pytest.mark.parametrize("seed", [pytest.param(n, marks=[] if n == 1 else pytest.mark.slow) for n in range(1, 21)])
