@@ -102,12 +102,6 @@ class Server:
                 time.sleep(0.02)
         return False
 
-    def stop(self) -> None:
-        """An orderly end."""
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(120)
-
     def kill(self) -> None:
         """As if its machine had gone: every process of it at once, nothing is finished or said."""
         assert self.process
@@ -170,5 +164,5 @@ def serving(parent: Path = Path("/tmp"), **settings: str) -> Iterator[Server]:
         yield server
     finally:
         if server:
-            server.stop()
+            server.kill()  # what it kept is deleted: no checkpoint is worth waiting for
         shutil.rmtree(folder, ignore_errors=True)

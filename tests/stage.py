@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import sshsig
-from engine.cli import main
+from engine.cli import keeping, main
 from engine.journal import Entry, Journal
 
 MODULES = Path(__file__).parent / "rehearsals" / "modules"
@@ -51,10 +51,12 @@ class Stage:
         playbook: str | Mapping[str, Any],
         hosts: Sequence[str] = ("a",),
         host_vars: Mapping[str, Mapping[str, Any]] | None = None,
+        state: str = "",
         **variables: Any,
     ) -> None:
         self.folder = folder
-        self.base, self.stock, self.state = folder / "playbooks", folder / "inventory", folder / "state"
+        self.base, self.stock, self.files = folder / "playbooks", folder / "inventory", folder / "state"
+        self.state: Any = state or self.files  # the address of a database, or the folder in which all of it lies
         self.playbook = self.base / "play.yml"
         shutil.copytree(MODULES, self.base / "modules", ignore=shutil.ignore_patterns("__pycache__"))
         self.stock.mkdir(parents=True)
@@ -92,17 +94,20 @@ class Stage:
 
     # -- commands, as they are typed
     def process(self, *words: str, **more: Any) -> subprocess.Popen[str]:
-        """A command line as a process of its own, with the same store."""
-        env = {**os.environ, "LASTGOOD_STATE": str(self.state), "LASTGOOD_USER": "eve", "SSH_AUTH_SOCK": ""}
+        """A command line as a process of its own, with the same store. `before`: Python that it runs first; `within`: the
+        program that starts it."""
+        env = {**os.environ, "LASTGOOD_STATE": str(self.state), "LASTGOOD_FILES": str(self.files)}
+        env |= {"LASTGOOD_USER": "eve", "SSH_AUTH_SOCK": "", **more.pop("env", {})}
+        script = more.pop("before", "") + "from engine.cli.main import main; main()"
+        argv = [*more.pop("within", ()), sys.executable, "-c", script, *words]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        argv = [sys.executable, "-c", "from engine.cli.main import main; main()", *words]
         return subprocess.Popen(argv, cwd=self.folder, env=env, text=True, **streams)
 
     def engine(self, *words: str) -> Said:
         """One command line, in this process."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main.run(["--state", str(self.state), *words])
+            code = main.run(["--state", str(self.state), "--files", str(self.files), *words])
         return Said(code, out.getvalue(), err.getvalue())
 
     def run(self, *words: str, what: Path | None = None) -> Said:
@@ -132,7 +137,7 @@ class Stage:
     @contextlib.contextmanager
     def store(self) -> Iterator[Journal]:
         """The journal, opened and closed."""
-        store = Journal(self.state)
+        store = Journal(keeping.opened(str(self.state), self.files, 90))
         try:
             yield store
         finally:
