@@ -131,11 +131,14 @@ def test_another_machine_gives_the_keys_and_takes_the_run_over(postgres: Server,
 
 
 @pytest.mark.parametrize(
-    ("kind", "when", "off"),
-    [("step.intent", "after", 3600), ("step.outcome", "before", -3600)],
-    ids=["before the effect, its clock an hour ahead", "after the effect, its clock an hour behind"],
+    ("store", "kind", "when", "off"),
+    [
+        ("sqlite", "step.intent", "after", 3600),
+        ("sqlite", "step.outcome", "before", -3600),
+        ("postgres", "step.intent", "after", -3600),
+        ("postgres", "step.outcome", "before", 3600),
+    ],
 )
-@pytest.mark.parametrize("store", ["sqlite", "postgres"])
 def test_who_slept_past_its_lease_does_and_writes_nothing_more(
     request: pytest.FixtureRequest, tmp_path: Path, store: str, kind: str, when: str, off: int
 ) -> None:
