@@ -67,6 +67,7 @@ class Done:
     what: str
     args: tuple[Any, ...]
     answer: Any
+    prolonged: bool = False
 
 
 class Watched:
@@ -76,19 +77,33 @@ class Watched:
         self.store, self.time, self.order = store, time, order
         self.folder, self.era, self.locking, self.name = store.folder, "", store.locking, store.name
         self.remedy = store.remedy
-        self.last = (0, 0)
+        self.last = (0, 0, False)
         self._seen = 0
 
     def write(self, work: Callable[[Rows], Any], sole: bool = False) -> Any:
         def watched(rows: Rows) -> Any:
             self._seen = 0
+            asked: list[str] = []
+
+            def noted(sql: str, *values: object) -> Any:
+                asked.append(sql)
+                return rows(sql, *values)
+
+            noted.many = rows.many  # type: ignore[attr-defined]
             try:
-                return work(rows)
-            finally:
-                clock = self.clock(rows)
-                self.last = (next(self.order), clock)
+                found = work(noted)  # type: ignore[arg-type]
+            except JournalError:  # an answer too; what is another error is no answer, and is asked again
+                self._number(rows, asked)
+                raise
+            self._number(rows, asked)
+            return found
 
         return self.store.write(watched, sole)
+
+    def _number(self, rows: Rows, asked: list[str]) -> None:
+        """The transaction's place in the order, its time, and whether it prolonged a lease: an entry may, by the way."""
+        clock = self.clock(rows)
+        self.last = (next(self.order), clock, any(sql.startswith("UPDATE leases SET until") for sql in asked))
 
     def look(self, work: Callable[[Rows], Any]) -> Any:
         self._seen = 0
@@ -168,16 +183,16 @@ class Worker:
 
     def asked(self, what: str, call: Callable[[], Any], *args: Any) -> Any:
         """What the store answered; nothing, if it refused. It is written down, unless the store was not asked at all."""
-        self.watched.last = (0, 0)
+        self.watched.last = (0, 0, False)
         try:
             answer = call()
         except JournalError as error:
             answer = error.diagnostics[0].code
             if answer not in REFUSALS:
                 raise
-        order, clock = self.watched.last
+        order, clock, prolonged = self.watched.last
         if order:
-            self.schedule.done.append(Done(order, clock, self.number, what, args, answer))
+            self.schedule.done.append(Done(order, clock, self.number, what, args, answer, prolonged))
         return None if answer in REFUSALS else answer
 
     def begin(self) -> None:
@@ -300,6 +315,8 @@ def judged(done: list[Done]) -> list[str]:
             case "write", (run, token):
                 fits = holds(run, token, one.clock)
                 expected = "LG082" if not fits else "written" if one.answer in REFUSALS else one.answer
+                for name in [name for name, row in held.items() if row[1] == token and fits and one.prolonged]:
+                    put(name, run, token, one.clock)
             case "live", (run, token):
                 expected = "done" if holds(run, token, one.clock) else "LG082"
                 for name in [name for name, row in held.items() if row[1] == token and expected == "done"]:
