@@ -174,6 +174,7 @@ def warm() -> None:
     """Imports what the engine would import in every child anew, and plays a small play, which makes what is made once."""
     for name in ("run", "resume", "resolve", "undo", "cancel", "approve", "running", "opening", "giving"):
         importlib.import_module(f"engine.cli.{name}")
+    importlib.import_module("engine.postgres_store")
     for name in ("jinja2", "jsonschema", "urllib3", "cryptography.hazmat.primitives.serialization", "yaml", "rfc8785"):
         importlib.import_module(name)
     from engine import source
