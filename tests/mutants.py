@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 #: The modules that name mutants. Whoever adds a suite adds a line.
-SUITES = ("tests.crash.mutants", "tests.power.mutants")
+SUITES = ("tests.crash.mutants", "tests.power.mutants", "tests.leasing")
 sys.path.extend(str(folder) for folder in (ROOT, ROOT / "tests"))
 
 
