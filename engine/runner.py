@@ -484,6 +484,8 @@ class Run:
             self.walks[host].opened = True
         for host, why in found.undoing.items():
             self.walks[host].put_back(why)
+        # What was put back has failed for good: it stays in the budget, in every life of the run.
+        self.failed |= found.undone | {host for host, why in found.undoing.items() if why != remedy.CANCEL}
         for host in found.undone:
             self.walks[host].result = "undone"
         self.outbox.restore(found.messages, found.lives)

@@ -31,7 +31,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from stage import Stage, look, step
 
 from engine import plan
-from engine.cli import main, opening, running
+from engine.cli import cancel, main, opening, running
 from engine.journal import Journal
 from engine.layout import Options
 from modules import catalog
@@ -157,6 +157,7 @@ def _bystander(argv: list[str]) -> Callable[[], None]:
             null = os.open(os.devnull, os.O_RDWR)
             for number in range(3):
                 os.dup2(null, number)
+            cancel.PATIENCE = 0.0  # it asks while the run stands still: nobody could honour it meanwhile
             main.run(argv)
             os.write(tell, b".")
         os._exit(0)

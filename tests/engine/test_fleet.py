@@ -207,3 +207,14 @@ def test_two_hundred_hosts_as_typed(memory: Path) -> None:
     assert Exit.DONE == said.exit
     assert "keep 66 steps that ended" in said.text
     assert [f'{host}/w {{"x": 1}}' for host in names] == sorted(stage.effects()), "each host once"
+
+
+def test_a_host_that_was_put_back_stays_in_the_budget(tmp_path: Path) -> None:
+    """Taking the run up does not forget it: the next batch stays as it is, and the run ends as it had ended."""
+    bad = step("b", {"x": 1}, on_failure="undo")
+    stage = Stage(tmp_path, {"serial": [1], "execution": [step("a", {"x": 1}), bad]}, ("h1", "h2"))
+    stage.trouble("b", "h1", apply="breaks")
+    assert 1 == stage.run().exit
+    before = stage.effects()
+    assert 1 == stage.resume().exit
+    assert (before, [], "failed") == (stage.effects(), stage.effects("h2"), stage.ended["outcome"])
