@@ -21,10 +21,11 @@ LARGEST = 16 << 20
 _TYPE, _PREDICATE = "application/vnd.in-toto+json", "https://model_signing/signature/v1.0"
 
 
-def check(folder: Path, signature: Path, key: Path, between: Callable[[], object] = lambda: None) -> None:
+def check(folder: Path, signature: Path, key: Path | None, between: Callable[[], object] = lambda: None) -> None:
     """Raises ModuleError unless `signature` was made with `key` over exactly the files in `folder`, links excluded.
 
-    `between` is called as the files are read and may raise to stop.
+    Without a key it is only held against the files: whose it is, nobody has said. `between` is called as the files are read
+    and may raise to stop.
     """
     said = _statement(signature, key)
     listed = _resources(said, signature)
@@ -46,8 +47,8 @@ def check(folder: Path, signature: Path, key: Path, between: Callable[[], object
             raise _wrong(signature, f"{name} was signed and is not there")
 
 
-def _statement(path: Path, key: Path) -> dict[str, Any]:
-    """What was signed, after its one signature was found good."""
+def _statement(path: Path, key: Path | None) -> dict[str, Any]:
+    """What was signed, after its one signature was found good, where there is a key to tell."""
     try:
         with path.open("rb") as file:
             box = json.loads(file.read(LARGEST))["dsseEnvelope"]
@@ -58,7 +59,8 @@ def _statement(path: Path, key: Path) -> dict[str, Any]:
             raise _wrong(path, f"it holds {str(kind)[:60]!a}, no statement")
         if len(listed) != 1:
             raise _wrong(path, f"it has {len(listed)} signatures, where one is expected")
-        _verify(path, key, b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload), signed)
+        if key is not None:
+            _verify(path, key, b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload), signed)
         said: dict[str, Any] = json.loads(payload)
     except FileNotFoundError:
         raise ModuleError(f"{path} is not there: the version is not signed", "sign it, or leave out `signed_by`") from None

@@ -1,7 +1,8 @@
 """The link `current` of a registry folder points to this version.
 
 Before the link moves, every file of the version is read and compared with the digest in its manifest. The move is one
-rename: whoever follows the link finds the old version or the new one, never neither.
+rename: whoever follows the link finds the old version or the new one, never neither. A signature that lies beside a version
+(OpenSSF, `versions/VERSION.sig`) is held against its files; whose it is, is only known with `signed_by`.
 """
 
 from __future__ import annotations
@@ -74,10 +75,11 @@ def apply(params: Params, change: Change, ctx: Context) -> None:
 
 
 def _signed(params: Params, registry: Path, version: str, ctx: Context) -> None:
-    """Raises ModuleError where a signature is demanded and the version has none that holds."""
-    if "signed_by" in params:
-        folder = registry / "versions" / version
-        _signature.check(folder, folder.with_name(f"{version}.sig"), ctx.path(params["signed_by"]), ctx.left)
+    """Raises ModuleError for a signature that does not hold, and for none where one is demanded."""
+    folder = registry / "versions" / version
+    signature, key = folder.with_name(f"{version}.sig"), ctx.path(params["signed_by"]) if "signed_by" in params else None
+    if key or signature.is_file():
+        _signature.check(folder, signature, key, ctx.left)
 
 
 def undo(params: Params, change: Change, ctx: Context) -> None:

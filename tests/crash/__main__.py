@@ -47,8 +47,8 @@ def explore(seed: int, points: int, folder: Path, install: str = "", stop: bool 
             shutil.rmtree(place, ignore_errors=True)
 
 
-def explored(points: int, each: int, seed: int, workers: int) -> Tally:
-    """Playbooks from `seed` on until there are so many points."""
+def explored(points: int, each: int, seed: int, workers: int, until: float = float("inf")) -> Tally:
+    """Playbooks from `seed` on until there are so many points, or (`until`, as `time.monotonic` counts) time is up."""
     total, pending, left = Tally(), set[Future[Tally]](), points
     with memory() as folder, ProcessPoolExecutor(workers) as pool:
         while left > 0 or pending:
@@ -59,7 +59,7 @@ def explored(points: int, each: int, seed: int, workers: int) -> Tally:
             for one in done:
                 found = one.result()
                 total.add(found)
-            left = points - total.points - each * len(pending)
+            left = points - total.points - each * len(pending) if time.monotonic() < until else 0
             for wrong in (wrong for one in done for wrong in one.result().wrong):
                 print(f"{wrong.sort}: python -m tests.crash --replay '{wrong.point}'\n{wrong.text}\n", flush=True)
             if sys.stderr.isatty():
@@ -107,15 +107,17 @@ def main() -> int:
     words.add_argument("--each", type=int, default=EACH, help="points of one playbook")
     words.add_argument("--seed", type=int, default=1, help="the first playbook")
     words.add_argument("--workers", type=int, default=2)
+    words.add_argument("--seconds", type=float, default=float("inf"), help="begin no further playbook after this time")
     words.add_argument("--replay", type=Point.read, help="one point, as a failure prints it")
     words.add_argument("--times", type=int, default=20, help="tries of --replay")
     said = words.parse_args()
     if said.replay:
         return int(replayed(said.replay, said.times))
     begun = time.monotonic()
-    total = explored(said.points, said.each, said.seed, said.workers)
+    total = explored(said.points, said.each, said.seed, said.workers, begun + said.seconds)
     print(table(total, time.monotonic() - begun))
-    return int(bool(total.wrong) or total.points < said.points)
+    short = total.points < said.points and said.seconds == float("inf")
+    return int(bool(total.wrong) or short)
 
 
 if __name__ == "__main__":

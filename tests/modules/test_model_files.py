@@ -282,6 +282,21 @@ def test_only_a_signed_version_may_serve(registry: Path, keys: Path, tmp_path: P
     assert "1.0.0" == _client.serving(path)
 
 
+def test_a_signature_that_is_there_is_looked_at(registry: Path, tmp_path: Path) -> None:
+    """Without being asked, too: a version that was written anew, manifest and all, is not what was signed."""
+    path, ctx = copied(registry, tmp_path), World(tmp_path / "world", params={}).context()
+    params, change = {"path": str(path), "version": "1.0.0"}, Change(None, {"version": "1.0.0"})
+    current.apply(params, change, ctx)
+    assert "1.0.0" == _client.serving(path)
+    shutil.rmtree(path / "versions/1.0.0")
+    _client.publish(path, "1.0.0", {"model.json": b"poisoned"}, by="eve")
+    _client.point(path, None)
+    with pytest.raises(ModuleError, match="does not hold"):
+        current.apply(params, change, ctx)
+    assert _client.serving(path) is None
+    assert ["differs"] == [one["artifact"] for one in current.history(params, ctx) if one["version"] == "1.0.0"]
+
+
 def test_a_key_that_is_none(registry: Path, tmp_path: Path) -> None:
     """A file that is no key, or another kind of key, is named."""
     from cryptography.hazmat.primitives import serialization as s
