@@ -220,7 +220,12 @@ class Exploration:
 
     def _effects(self) -> list[str]:
         rows = [(place, line) for place, lines in self.theatre.lines().items() for line in lines]
-        return [f"{place} {json.dumps(line['is'], sort_keys=True)}, key {line['key']}" for place, line in rows]
+        # What hosts share is done by whichever of them comes first: there the key says nothing.
+        return [
+            f"{place} {json.dumps(line['is'], sort_keys=True)}"
+            + ("" if place.startswith("shared/") else f", key {line['key']}")
+            for place, line in rows
+        ]
 
     def _wrong(self, point: Point, ended: Ended) -> Iterator[tuple[str, str]]:
         entries = self.theatre.entries()
