@@ -214,3 +214,17 @@ def test_the_tutorial_prints_what_is_printed(
     monkeypatch.chdir(tmp_path)
     assert 3 == main.run(["validate", "playbooks/mine.yml", "-i", "inventories/demo"])
     assert shown == capsys.readouterr().err
+
+
+def test_every_figure_of_the_promises_was_printed_by_a_command() -> None:
+    """A number before a link to kept output stands in that output, as it was printed."""
+    page = " ".join((ROOT / "docs/explanation/promises.md").read_text("utf-8").split())
+    told = re.findall(r"Found: ([^()]*?) \(\[figures/(\w+)\.txt\]", page)
+    assert told
+    for text, name in told:
+        kept = (ROOT / f"docs/explanation/figures/{name}.txt").read_text("utf-8")
+        numbers = re.findall(r"\d[\d,]*(?:\.\d+)?", text)
+        assert numbers, text
+        assert [] == [
+            number for number in numbers if not re.search(rf"(?<![\d,.]){re.escape(number)}(?![\d,.]*\d)", kept)
+        ], text
