@@ -43,7 +43,7 @@ def test_no_stale_write_and_no_two_at_one_host(request: pytest.FixtureRequest, t
         refused += sum(one.answer in ("LG080", "LG082") for one in done)
         effects += sum(one.what == "effect" for one in done)
     print(f"{asked} operations, {refused} refused, {effects} effects")
-    assert min(refused, effects) > 0, "the schedules say something"
+    assert min(refused, effects) > 5, "the schedules say something"
 
 
 def test_schedules_over_a_network_that_is_cut(postgres: Server, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_schedules_over_a_network_that_is_cut(postgres: Server, tmp_path: Path) 
             schedule = Schedule(seed, lambda url=url: PostgresStore(url, tmp_path, 60))
             schedule.trouble = lambda dice: proxy.next("cut", dice.randint(1, 8))
             assert [] == judged(schedule.play()), f"schedule {seed}"
-        assert proxy.failed > 0
+        assert proxy.failed > 5
 
 
 #: What the engine does wrong when somebody takes it out: each must be seen.
