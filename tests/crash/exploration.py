@@ -10,7 +10,8 @@ undo    `engine undo` of a run, ended or killed, is killed, and typed again. Eve
 cancel  somebody types `engine cancel --undo` while the run goes on, which is killed later, and resumed. The same as for
         undo.
 
-One recovery in ten is killed as well.
+Most recoveries are killed as well, and most of those that go on from there: whoever is killed once is killed twice. Each of
+these kills is a point, and all of them together must come to what it comes to without any.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ WAYS = ("run", "resume", "undo", "cancel")
 SHARES = {"run": 0.5, "resume": 0.15, "undo": 0.2, "cancel": 0.15}
 #: So many times at most a way sets out from another place; and so many points are looked for from each.
 PLACES, EACH = 12, 10
+#: So often are the recoveries from a point killed, and at this boundary of theirs, at the latest.
+AGAIN, LATEST = (0, 2, 3, 4), 40
 #: Exit codes with which a run may end: done, failed, held.
 ENDS = (0, 1, 4)
 
@@ -43,23 +46,23 @@ ENDS = (0, 1, 4)
 @dataclass(frozen=True)
 class Point:
     """Where a command is killed. `base`: the boundary at which the run had been killed before, or had been cancelled;
-    `second`: the number of the boundary at which the recovery is killed too, 0: not at all; `sort`: what it is."""
+    `then`: the numbers of the boundaries at which the recoveries that follow are killed too; `sort`: what it is."""
 
     seed: int
     way: str
     at: At
     base: At = 0
-    second: int = 0
+    then: tuple[int, ...] = ()
     sort: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return json.dumps([self.seed, self.way, self.at, self.base, self.second])
+        return json.dumps([self.seed, self.way, self.at, self.base, self.then])
 
     @classmethod
     def read(cls, text: str) -> Point:
-        seed, way, *ats, second = json.loads(text)
+        seed, way, *ats, then = json.loads(text)
         at, base = (tuple(one) if isinstance(one, list) else one for one in ats)
-        return cls(seed, way, at, base, second)
+        return cls(seed, way, at, base, tuple(then))
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,9 @@ class Wrong:
 
 @dataclass
 class Tally:
-    """What was explored: (way, sort of boundary) -> kills."""
+    """What was explored: (way, or `again` in a recovery, and sort of boundary) -> kills."""
 
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)
-    again: int = 0
     graphs: int = 0
     steps: int = 0
     hosts: int = 0
@@ -88,8 +90,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         self.kills.update(other.kills)
-        self.again, self.graphs = self.again + other.again, self.graphs + other.graphs
-        self.steps, self.hosts = self.steps + other.steps, self.hosts + other.hosts
+        self.graphs, self.steps, self.hosts = self.graphs + other.graphs, self.steps + other.steps, self.hosts + other.hosts
         self.wrong += other.wrong
 
 
@@ -180,8 +181,8 @@ class Exploration:
             seen.add(group)
         first = [row for row in rows if row not in late]
         for name, nth, sort in [*first, *late][:count]:
-            second = self.chance.randint(1, 30) if self.chance.random() < 0.1 else 0
-            yield Point(self.seed, way, (name, nth), base, second, sort)
+            then = tuple(self.chance.randint(1, LATEST) for _ in range(self.chance.choice(AGAIN)))
+            yield Point(self.seed, way, (name, nth), base, then, sort)
 
     # -- going through one
     def replayed(self, point: Point) -> list[Wrong]:
@@ -202,12 +203,13 @@ class Exploration:
         story = [f"{point.way} {'killed' if ended.killed else 'not killed'}"]
         if ended.killed:
             self.tally.kills[point.way, point.sort] += 1
-        second = point.second if ended.killed else 0
+        then = iter(point.then)
         while ended.killed:
-            ended = recover(second)
-            self.tally.again += ended.killed
-            story.append(f"recovered, {f'killed at {second}' if ended.killed else f'exit {ended.exit}'}\n{ended.said}")
-            second = 0
+            ended = recover(next(then, 0))
+            if ended.killed:
+                self.tally.kills["again", sorted_out(ended.points)[-1]] += 1
+            came = f"killed at {ended.points[-1]}" if ended.killed else f"exit {ended.exit}"
+            story.append(f"recovered, {came}\n{ended.said}")
         found = [Wrong(point, sort, text + "\n" + "\n".join(story)) for sort, text in self._wrong(point, ended)]
         self.tally.wrong += found
         return found

@@ -32,8 +32,8 @@ class Ended:
 class Killer:
     """A warm process from which every command line is forked."""
 
-    def __init__(self, scratch: Path, env: dict[str, str]) -> None:
-        self.scratch, self.env = scratch, env
+    def __init__(self, scratch: Path, **env: str) -> None:
+        self.scratch, self.env = scratch, {"SSH_AUTH_SOCK": "", "LASTGOOD_USER": "eve", **env}
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
             [sys.executable, str(LAUNCH)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -102,7 +102,7 @@ def _repeat(act: Callable[[], None], ended: threading.Event) -> None:
 @contextmanager
 def killer(scratch: Path, **env: str) -> Iterator[Killer]:
     """A launcher that ends with the block."""
-    found = Killer(scratch, {"SSH_AUTH_SOCK": "", "LASTGOOD_USER": "eve", **env})
+    found = Killer(scratch, **env)
     try:
         yield found
     finally:

@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from stage import Stage, look, step
 
-from engine import plan
+from engine import inventory, plan
 from engine.cli import cancel, main, opening, running
 from engine.journal import Journal
 from engine.layout import Options
@@ -60,37 +60,44 @@ class Boundaries:
             if self.aside and self.aside[0] == self.count:
                 self.aside[1]()
 
-    def wrapped(self, function: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
-        """The function with a boundary before and one after it."""
 
-        def around(*args: Any, **more: Any) -> Any:
-            said = name(*args, **more)
-            self.at(f"before {said}")
-            result = function(*args, **more)
-            self.at(f"after {said}")
-            return result
+#: The child's own; the process that forks the children comes to no boundary.
+boundaries: Boundaries | None = None
 
-        return around
 
-    def install(self) -> None:
-        """Wraps the engine's journal and every module's effects."""
-        Journal.append_all = self.wrapped(Journal.append_all, _entries)  # type: ignore[method-assign]
-        Journal.start = self.wrapped(Journal.start, lambda *_: "run.started")  # type: ignore[method-assign]
-        made = catalog._entry
+def wrapped(function: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
+    """The function with a boundary before and one after it."""
 
-        def entry(name: str, module: Any, *rest: Any) -> Any:
-            found = made(name, module, *rest)
-            if not hasattr(module, "_is_wrapped"):
-                module._is_wrapped = True
-                for word in ("apply", "undo"):
-                    if hasattr(module, word):
-                        place = _effect(word, name)
-                        setattr(module, word, self.wrapped(getattr(module, word), place))
-                if hasattr(module, "_set"):  # the rehearsals' things are changed by it, inside their effects
-                    module._set = self.wrapped(module._set, lambda _p, ctx, _f: f"change {ctx.host} {ctx.step}")
-            return found
+    def around(*args: Any, **more: Any) -> Any:
+        if boundaries is None:
+            return function(*args, **more)
+        said = name(*args, **more)
+        boundaries.at(f"before {said}")
+        result = function(*args, **more)
+        boundaries.at(f"after {said}")
+        return result
 
-        catalog._entry = entry
+    return around
+
+
+def wrap() -> None:
+    """Wraps the engine's journal and the effects of every module that is loaded from now on."""
+    Journal.append_all = wrapped(Journal.append_all, _entries)  # type: ignore[method-assign]
+    Journal.start = wrapped(Journal.start, lambda *_: "run.started")  # type: ignore[method-assign]
+    made = catalog._entry
+
+    def entry(name: str, module: Any, *rest: Any) -> Any:
+        found = made(name, module, *rest)
+        if not hasattr(module, "_is_wrapped"):
+            module._is_wrapped = True
+            for word in ("apply", "undo"):
+                if hasattr(module, word):
+                    setattr(module, word, wrapped(getattr(module, word), _effect(word, name)))
+            if hasattr(module, "_set"):  # the rehearsals' things are changed by it, inside their effects
+                module._set = wrapped(module._set, lambda _p, ctx, _f: f"change {ctx.host} {ctx.step}")
+        return found
+
+    catalog._entry = entry
 
 
 def _entries(_journal: Journal, _run: str, rows: Any) -> str:
@@ -103,24 +110,27 @@ def _effect(word: str, name: str) -> Callable[..., str]:
 
 class Read:
     """A playbook that is read and compiled before a child is forked, so that every child need not do it: what that comes to
-    is the same each time, and nothing has begun yet. The child is handed the plan when it asks for this playbook's."""
+    is the same each time, and nothing has begun yet. The child is handed all of it when it asks for this playbook's."""
 
     def __init__(self, playbook: str, stock: str) -> None:
         self.asked = (Path(playbook), (stock,), Options(), os.environ.get("LASTGOOD_USER", ""))
         self.found = opening.opened(*self.asked)
         self.document = self.found.plan.document()
         self.loaded = plan.load(self.document, self.found.catalog)
+        assert self.loaded.digest == self.found.plan.digest  # they are counted once, here
 
     def install(self) -> None:
         """Answers for the engine's two ways to a plan, the file and the record."""
-        opened, load = opening.opened, plan.load
-        fresh = opening.Opened(self.found.plan, opening.catalog(self.asked[0]), self.found.inventory)
-        opening.opened = lambda *asked: fresh if asked == self.asked else opened(*asked)
+        opened, load, modules, stock = opening.opened, plan.load, opening.catalog, inventory.load
+        opening.opened = lambda *asked: self.found if asked == self.asked else opened(*asked)
+        opening.catalog = lambda path: self.found.catalog if path == self.asked[0] else modules(path)
+        inventory.load = lambda paths: self.found.inventory if tuple(paths) == self.asked[1] else stock(paths)
         plan.load = lambda said, *more: self.loaded if said == self.document else load(said, *more)
 
 
 def run(order: dict[str, Any], read: Read | None) -> None:
     """The child: it becomes the engine."""
+    global boundaries
     signal.alarm(LONGEST)
     gc.disable()  # it does not live long
     os.chdir(order["cwd"])
@@ -132,7 +142,7 @@ def run(order: dict[str, Any], read: Read | None) -> None:
         os.dup2(stream, number)
     trace = os.open(order["trace"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     kill = order.get("kill", 0)
-    Boundaries(kill if isinstance(kill, int) else (kill[0], kill[1]), trace, aside).install()
+    boundaries = Boundaries(kill if isinstance(kill, int) else (kill[0], kill[1]), trace, aside)
     if read:
         read.install()
     if not order.get("report", True):
@@ -197,6 +207,7 @@ def warm() -> None:
 def serve() -> None:
     """Forks a child for each order, and says how it ended."""
     warm()
+    wrap()
     print(json.dumps({"ready": True}), flush=True)
     read: dict[tuple[str, str], Read] = {}
     for line in sys.stdin:

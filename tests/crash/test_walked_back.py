@@ -8,10 +8,10 @@ import pytest
 from exploration import exploring
 from killer import Killer
 
-EACH = 51
+EACH = 100
 
 
-@pytest.mark.parametrize("seed", [pytest.param(n, marks=[] if n == 21 else pytest.mark.slow) for n in range(21, 41)])
+@pytest.mark.parametrize("seed", [pytest.param(n, marks=[] if n == 21 else pytest.mark.slow) for n in range(21, 32)])
 def test_killed_while_it_goes_back(memory: Path, kill: Killer, seed: int) -> None:
     """Killed in an undo, or after a cancel with undo: what the run did is put back, nothing done or put back twice."""
     count = EACH if seed > 21 else 12

@@ -169,9 +169,12 @@ def test_steps_of_one_host_that_wait_for_nothing_go_on_side_by_side(
     steps += "  - {name: c, file: {path: c.txt, content: x}, needs: []}\n"
     (folder / "p.yml").write_text(f"name: n\nstrategy: configuration\nhosts: eu\nexecution:\n{steps}")
     run = _start(children, "run", "p.yml", "-i", "inv")
-    _until(lambda: (folder / "c.txt").is_file())
-    found = json.loads(_said(capsys, "status", "--json"))
-    assert ["execution/a", "execution/b"] == sorted(one["step"] for one in found["steps"] if one["outcome"] == "running")
+
+    def running() -> list[str]:
+        found = json.loads(_said(capsys, "status", "--json"))
+        return sorted(one["step"] for one in found["steps"] if one["outcome"] == "running")
+
+    _until(lambda: (folder / "c.txt").is_file() and ["execution/a", "execution/b"] == running())
     door.open()
     assert 0 == run.wait(timeout=PATIENCE)
 

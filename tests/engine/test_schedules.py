@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -36,7 +37,9 @@ def test_no_stale_write_and_no_two_at_one_host(request: pytest.FixtureRequest, t
     old token is accepted, no effect of one run meets another's on a host, and no answer differs from the model's."""
     server = request.getfixturevalue("postgres") if kind == "postgres" else None
     asked = refused = effects = 0
-    for seed in range(lot, SCHEDULES // 2, LOTS):
+    for seed in itertools.count(lot, LOTS):
+        if seed >= SCHEDULES // 2 and (min(refused, effects) > 5 or seed >= SCHEDULES):
+            break  # threads are as fast as they like: where little came of a lot, it goes on until it says something
         done = Schedule(seed, opener(kind, server, tmp_path / str(seed))).play()
         assert [] == judged(done), f"schedule {seed}"
         asked += len(done)

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 from modules.contract import ModuleError, Refused, TimedOut, Unreachable
 
@@ -37,7 +36,7 @@ SCHEMA = {
 def read(params, ctx):
     trouble = _trouble(params, ctx, "read")
     if trouble == "stuck":
-        _path(params, ctx, ".stuck").touch()
+        _write(_path(params, ctx, ".stuck"), "")
         time.sleep(60)
     if trouble == "dies":
         _die()
@@ -106,7 +105,7 @@ def apply(params, change, ctx):
     if trouble == "exits":
         raise SystemExit(0)
     if trouble == "blinds":
-        _path(params, ctx, ".trouble").write_text(json.dumps({"read": "unreadable"}))
+        _write(_path(params, ctx, ".trouble"), json.dumps({"read": "unreadable"}))
 
 
 def undo(params, change, ctx):
@@ -148,7 +147,7 @@ def history(params, ctx):
 
 def _path(params, ctx, suffix=""):
     where = "shared" if params.get("shared") else ctx.host or "run"
-    return Path(f"{ctx.base}/world/{where}/{params['name']}{suffix}")
+    return f"{ctx.base}/world/{where}/{params['name']}{suffix}"
 
 
 def _receipt(ctx):
@@ -158,16 +157,24 @@ def _receipt(ctx):
 def _thing(params, ctx):
     """What it is now; None when it is absent."""
     try:
-        lines = _path(params, ctx).read_text().splitlines()
+        with open(_path(params, ctx)) as file:
+            lines = file.read().splitlines()
     except FileNotFoundError:
         return None
     return json.loads(lines[-1])["is"] if lines else None
 
 
+def _write(path, text):
+    """The file is as it was or as it is to be, whenever the process is killed."""
+    with open(f"{path}.new", "w") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
+
+
 def _set(params, ctx, fields):
     """The target changes, and has counted that it did."""
     path = _path(params, ctx)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     line = json.dumps({"is": fields, "at": time.monotonic_ns(), "key": ctx.key}) + "\n"
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
@@ -180,14 +187,15 @@ def _trouble(params, ctx, when):
     """What goes wrong now: `{when: kind}`, or `{when: [kind, times]}` for the first times only."""
     path = _path(params, ctx, ".trouble")
     try:
-        trouble = json.loads(path.read_text())
+        with open(path) as file:
+            trouble = json.load(file)
     except FileNotFoundError:
         return None
     kind = trouble.get(when)
     if isinstance(kind, list):
         kind, left = kind
         trouble[when] = [kind, left - 1]
-        path.write_text(json.dumps({**trouble} if left > 1 else {k: v for k, v in trouble.items() if k != when}))
+        _write(path, json.dumps({**trouble} if left > 1 else {k: v for k, v in trouble.items() if k != when}))
     return kind
 
 
