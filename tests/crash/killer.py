@@ -35,15 +35,22 @@ class Killer:
     def __init__(self, scratch: Path, **env: str) -> None:
         self.scratch, self.env = scratch, {"SSH_AUTH_SOCK": "", "LASTGOOD_USER": "eve", **env}
         self.scratch.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, str(LAUNCH)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.complaints = self.scratch / "complaints"
+        with self.complaints.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(LAUNCH)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "the launcher has gone away"
+        assert line, f"the launcher has gone away: {self.process.wait(30)}\n{self.complaints.read_text()}"
         found: dict[str, Any] = json.loads(line)
         return found
 
