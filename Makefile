@@ -28,8 +28,8 @@ power: .venv/ready-to-test
 
 crash: .venv/ready-to-test
 	$(BIN)/python -m tests.crash --workers $(WORKERS)
-	LASTGOOD_POSTGRES_POINTS=1000 LASTGOOD_SCHEDULES=500 LASTGOOD_DATABASE_KILLS=100 $(TESTS) -rP \
-		tests/crash/test_postgres.py tests/engine/test_schedules.py tests/test_database_dies.py
+	LASTGOOD_POSTGRES_POINTS=1000 LASTGOOD_SCHEDULES=500 LASTGOOD_DATABASE_KILLS=100 LASTGOOD_BOUNDARIES=all $(TESTS) -rP \
+		tests/crash/test_postgres.py tests/crash/test_demo.py tests/engine/test_schedules.py tests/test_database_dies.py
 
 mutants: .venv/ready-to-test
 	$(BIN)/python -m tests.mutants --workers $(WORKERS)

@@ -128,6 +128,7 @@ class Schedule:
     order: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     done: list[Done] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
+    ready: threading.Barrier = field(default_factory=lambda: threading.Barrier(WORKERS, timeout=120))
 
     def play(self, length: int = 10) -> list[Done]:
         """Everything that was done, in the store's order."""
@@ -143,6 +144,7 @@ class Schedule:
     def _work(self, number: int, length: int) -> None:
         dice = random.Random(self.seed * 1000 + number)
         watched = Watched(self.open(), self.time, self.order)
+        self.ready.wait()  # trouble is for stores that are open: one that cannot be opened is refused, and that is that
         off = dice.choice([0, 0, 3600, -3600])
         journal = Journal(watched, now=lambda: self.time.moment() + off, lease=LEASE)
         worker = Worker(self, number, dice, watched, journal)
