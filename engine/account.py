@@ -354,13 +354,16 @@ def _people(story: Story) -> Part:
 
 
 # ------------------------------------------------------------------------------------------------- evidence, versions
+_UNTIMED = {"seconds": None, "why": "its capture met no other clock"}
+
+
 def _evidence(story: Story) -> Part:
     rows = []
     for step in sorted(story.steps.values(), key=lambda step: step.seq):
         if step.section == "forensics":
-            for name, size, digest in _files(step.reading):
+            for name, size, digest, clock in _files(step.reading):
                 shown = name.partition(f"/{story.run}/")[2] or name
-                rows.append(Row((shown, step.host, size, digest, step.key)))
+                rows.append(Row((shown, step.host, size, digest, step.key, words.offset(clock or _UNTIMED))))
     lead: tuple[str, ...] = ()
     if rows:
         lead = ("sha256sum of a file must print its digest below; the digests are part of the hash-chained journal.",)
@@ -368,18 +371,20 @@ def _evidence(story: Story) -> Part:
         places = dict.fromkeys((body["machine"], body["files"]) for body in taken if "machine" in body)
         kept = [f"{folder}/runs/{story.run} on {machine}" for machine, folder in places]
         lead += (f"The files lie where the run was carried out: {'; '.join(kept)}.",) if kept else ()
-    return Part("evidence", "Evidence", tuple(lead), ("File", "Host", "Bytes", "sha256", "Kept by"), tuple(rows))
+    columns = ("File", "Host", "Bytes", "sha256", "Kept by", "Clock")
+    return Part("evidence", "Evidence", tuple(lead), columns, tuple(rows))
 
 
-def _files(value: Json) -> Iterator[tuple[str, str, str]]:
-    """(name, bytes, sha256) of every file that a reading tells of, however deep."""
+def _files(value: Json) -> Iterator[tuple[str, str, str, Json]]:
+    """(name, bytes, sha256, clock offset) of every file that a reading tells of, however deep."""
     if isinstance(value, list):
         for one in value:
             yield from _files(one)
     if isinstance(value, Mapping):
         plain = {str(key).lstrip("_"): one for key, one in value.items()}
         if isinstance(plain.get("sha256"), str):
-            yield str(plain.get("path") or plain.get("name") or "?"), str(plain.get("size", "")), plain["sha256"]
+            name = str(plain.get("path") or plain.get("name") or "?")
+            yield name, str(plain.get("size", "")), plain["sha256"], plain.get("clock_offset")
         for one in value.values():
             if isinstance(one, list | Mapping):
                 yield from _files(one)

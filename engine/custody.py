@@ -128,8 +128,10 @@ def rows(
     before: Sequence[Row],
     bundle: int,
     at: float,
+    clock: Mapping[str, Json],
 ) -> list[Row]:
-    """The rows that `bundle` adds to those `before`. `left`: (host, path, why) of what is no file; `at`: of the seal."""
+    """The rows that `bundle` adds to those `before`. `left`: (host, path, why) of what is no file; `at`: of the seal, and
+    `clock` how far that is ahead of another clock: it stands for everything whose capture has met none."""
     told = {(row["host"], row["step"], row["why"]) for row in before if row["kind"] == "incomplete"}
     made = [_file(found, file, bundle, at) for file in files]
     for (host, step), entry in sorted(found.incomplete.items()):
@@ -141,7 +143,21 @@ def rows(
         kind = item.name.partition(".")[0]
         said = {"source": f"run {found.run}", "tool": "engine", "version": found.engine}
         made.append(_row(found, kind, bundle, "", "", 0, at, **said, **_digests(item)))
-    return [{**row, "n": len(before) + number} for number, row in enumerate(made, 1)]
+    return [
+        {**row, "n": len(before) + n, "clock_offset": _offset(row["clock_offset"], clock)} for n, row in enumerate(made, 1)
+    ]
+
+
+def _offset(said: Json, sealed: Mapping[str, Json]) -> dict[str, Json]:
+    """How far the clock of a row's `at` is ahead of another: as its capture says, else as it was found at the seal."""
+    if isinstance(said, int | float):  # a module's own figure, which says no more
+        return {"seconds": said, "within": None, "clock": "what the step says"}
+    if isinstance(said, Mapping) and isinstance(said.get("seconds"), int | float):
+        return {"seconds": said["seconds"], "within": said.get("within"), "clock": str(said.get("clock") or "")}
+    if sealed.get("seconds") is not None:
+        return {**sealed, "clock": f"{sealed['clock']}, at the seal"}
+    why = [str(said["why"])] if isinstance(said, Mapping) and said.get("why") else []
+    return {"seconds": None, "why": "; ".join([*why, str(sealed["why"])])}
 
 
 def _file(found: Seen, file: File, bundle: int, at: float) -> Row:

@@ -295,6 +295,19 @@ class Journal:
         """Where the record was moved to: nothing is added to it here any more. Empty as long as it was not."""
         return str(self._look("SELECT target FROM moves")[0][0])
 
+    def clock_offset(self) -> dict[str, Json]:
+        """How many `seconds` our clock is ahead of the `clock` of whoever keeps the record, and `within` how many that is
+        known: half of what asking took. `seconds` None, and `why`, where that is this machine's own. Raises JournalError."""
+        if not self.store.dated:
+            return {"seconds": None, "why": "no other clock was met: the record is kept on this machine"}
+        try:
+            before, theirs, after = self.store.look(lambda rows: (self._now(), self.store.clock(rows), self._now()))
+        except Broken as error:
+            self._broken = self._broken or error
+            raise self._failed() from None
+        middle, within = (before + after) / 2, max(0.001, (after - before) / 2)
+        return {"seconds": round(middle - theirs / 1e6, 3), "within": round(within, 3), "clock": self.store.dated}
+
     @property
     def folder(self) -> Path:
         """Where this machine keeps what is no entry."""

@@ -58,6 +58,7 @@ class PostgresStore:
     era = ""  # the database's clock goes on when its server starts anew
     locking = " FOR SHARE"
     remedy = "see that the database can be reached"
+    dated = "the record's database"
 
     def __init__(self, address: str, folder: Path, patience: float = PATIENCE, limit: float | None = None) -> None:
         self.folder = folder.absolute()

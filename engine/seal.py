@@ -169,7 +169,8 @@ class _Making:
             report = self.journal.files(self.run) / REPORT
             if self.hosts is None and report.is_file():
                 texts.append(making.text(REPORT, report.read_bytes()))
-            log = [*self.rows, *custody.rows(self.found, files, left, texts, self.rows, self.number, self.now())]
+            clock = self.journal.clock_offset()
+            log = [*self.rows, *custody.rows(self.found, files, left, texts, self.rows, self.number, self.now(), clock)]
             told = self._closed(making, log, custody.altered(self.found, files, self.rows, self.hosts))
             self.journal.append(self.run, "evidence.sealed", {**vars(told), "key": self.signer.key.fingerprint})
             making.place(self.place / told.name)

@@ -41,6 +41,7 @@ class SqliteStore:
 
     locking = ""
     remedy = "free the disk or repair it"
+    dated = ""  # it counts from the machine's start
 
     def __init__(self, folder: Path, connect: Callable[[Path], Any] = _connect) -> None:
         self.folder = folder.absolute()

@@ -60,6 +60,7 @@ class Store(Protocol):
     `name` is shown to people, without a password in it. `folder` holds what is no entry: evidence, reports. `era` names the
     life of the clock: what was written in another era says nothing about this one. `locking` is what a statement that reads
     a lease adds to keep it as it is until the transaction's end. `remedy` is what a person does about a store that broke.
+    `dated`: whose time of day `clock` tells, where it tells one; empty for a clock that only counts.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Store(Protocol):
     era: str
     locking: str
     remedy: str
+    dated: str
 
     def write(self, work: Callable[[Rows], Result], sole: bool = False) -> Result:
         """`work` in one transaction, on the disk when this returns. Raises Broken, or what `work` raises: it is not done.

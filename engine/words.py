@@ -82,6 +82,15 @@ def kept(reading: Mapping[str, Json]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def offset(said: Json) -> str:
+    """How far the clock of a moment was ahead of another, as a custody log has it; logs of earlier versions say nothing."""
+    if not isinstance(said, Mapping) or not isinstance(said.get("seconds"), int | float):
+        why = said.get("why") if isinstance(said, Mapping) else ""
+        return f"clock offset unknown: {why or 'it was not recorded'}"
+    within = f" ± {said['within']:.3f}" if isinstance(said.get("within"), int | float) else ""
+    return f"clock {said['seconds']:+.3f}{within} s against {said.get('clock') or 'another'}"
+
+
 def some(names: Iterable[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     listed = list(names)

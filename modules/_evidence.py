@@ -12,13 +12,17 @@ ciphertext, so that personal data can be erased by losing keys and no digest tel
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from modules import _disk
-from modules.contract import Context, Json, ModuleError, Params, State, fraction, seconds
+from modules.contract import Completed, Context, Json, ModuleError, Params, Reply, State, fraction, seconds
 
 #: Parameters that every module has which keeps a file.
 AS: dict[str, Json] = {
@@ -60,6 +64,81 @@ ROWS: dict[str, Json] = {
     },
 }
 _LEFT_OUT = "(left out)"
+#: Seconds in which a `Date` header counts: RFC 9110, 5.6.7.
+_TICK = 1.0
+
+
+class Clock:
+    """The wire of one capture, which also looks at the clock of whoever answers: `offset` says how far ours is ahead.
+
+    It costs no request: a `Date` header comes with every answer that is captured anyway.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self.offset: dict[str, Json] = {"seconds": None, "why": "nobody answered with a clock"}
+
+    def http(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: Json = None,
+        body: bytes | None = None,
+        headers: Mapping[str, object] | None = None,
+        timeout: float = 30.0,
+        limit: int = 64 << 20,
+    ) -> Reply:
+        """See `contract.Wire`. Of several answers the one counts that tells most exactly."""
+        reply = self._ctx.wire.http(method, url, json=json, body=body, headers=headers, timeout=timeout, limit=limit)
+        found = _ahead(reply, self._ctx.now(), urlsplit(str(url)).netloc.rpartition("@")[2])
+        known = self.offset.get("within")
+        if known is None or found.get("within", known) < known:
+            self.offset = found
+        return reply
+
+    def command(
+        self,
+        argv: Sequence[object],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, object] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 30.0,
+    ) -> Completed:
+        """See `contract.Wire`."""
+        return self._ctx.wire.command(argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout)
+
+    def connect(self, host: str, port: int, *, timeout: float = 5.0) -> None:
+        """See `contract.Wire`."""
+        self._ctx.wire.connect(host, port, timeout=timeout)
+
+
+def timed(ctx: Context) -> tuple[Context, Clock]:
+    """The context with a wire that looks at clocks, and that wire."""
+    clock = Clock(ctx)
+    return replace(ctx, wire=clock), clock
+
+
+def _ahead(reply: Reply, now: float, whose: str) -> dict[str, Json]:
+    """How many seconds our clock is ahead of the answer's, and within how many that is known; or why it is not.
+
+    `now`: by our clock, when the answer was there. The header was written at some moment of the exchange, by which half of
+    that can be wrong; and it counts whole seconds, some servers writing it only once in each.
+    """
+    said = reply.headers.get("date")
+    if said is None:
+        return {"seconds": None, "why": f"{whose} answered without a Date header"}
+    if reply.headers.get("age", "0").strip() != "0":
+        return {"seconds": None, "why": f"a cache answered for {whose}, with the Date of an earlier answer"}
+    try:
+        theirs = parsedate_to_datetime(said)
+    except (ValueError, TypeError):
+        return {"seconds": None, "why": f"the Date header of {whose} is no date"}
+    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
+    middle = now - reply.seconds / 2
+    seconds_ahead = round(middle - theirs.timestamp() - _TICK / 2, 3)
+    return {"seconds": seconds_ahead, "within": round(reply.seconds / 2 + _TICK, 3), "clock": f"{whose} (Date header)"}
 
 
 def stored(params: Params, ctx: Context) -> State:

@@ -136,9 +136,12 @@ def _log(folder: Path) -> list[bytes]:
 
 
 def _row(row: dict[str, Any]) -> str:
+    from engine import words
+
     what = row["item"] or row["path"] or row["step"]
     where = " ".join(filter(None, (row["host"], row["step"])))
     said = [row["phase"], f"{row['size']} bytes" if row["size"] is not None else "", row["source"] or "", row["why"]]
+    said.append(words.offset(row["clock_offset"]))
     return f"{row['n']:>4}  {row['at']}  {printable(str(what), 100)}  {printable(where, 80)}  " + "; ".join(
         printable(str(one), 120) for one in said if one
     )

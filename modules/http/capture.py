@@ -55,6 +55,7 @@ def desired(params: Params) -> State | None:
 
 def apply(params: Params, change: Change, ctx: Context) -> None:
     where = str(params["url"])
+    ctx, clock = _evidence.timed(ctx)
     reply = ctx.http("GET", params["url"], headers=params.get("headers"), limit=size(params.get("limit", "64MiB")))
     expect_ok(reply, f"GET {where.split('?')[0]}", "nothing was kept")
-    _evidence.keep(params, ctx, reply.body, where, "GET", status=reply.status)
+    _evidence.keep(params, ctx, reply.body, where, "GET", status=reply.status, clock_offset=clock.offset)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from modules import _disk
+from modules import _disk, _evidence
 from modules.contract import Change, Context, Json, ModuleError, Params, State
 from modules.mlflow import _client
 
@@ -61,6 +61,7 @@ def read(params: Params, ctx: Context) -> State | None:
     except (OSError, ValueError) as error:
         raise ModuleError(f"the evidence {path} is damaged: {error}") from None
     facts: State = {"_path": str(path), "_sha256": hashlib.sha256(raw).hexdigest(), "_files": len(kept["files"])}
+    facts |= {"_clock_offset": kept["clock_offset"]} if "clock_offset" in kept else {}  # those of earlier versions have none
     return {"stored": True, **facts, **{f"_{key}": kept[key] for key in ("version", "digest", "taken", "missing")}}
 
 
@@ -69,6 +70,7 @@ def desired(params: Params) -> State:
 
 
 def apply(params: Params, change: Change, ctx: Context) -> None:
+    ctx, clock = _evidence.timed(ctx)
     registered = _client.model(ctx, params)
     number = params.get("version") or _client.aliases(registered).get(params["alias"])
     if number is None:
@@ -86,6 +88,7 @@ def apply(params: Params, change: Change, ctx: Context) -> None:
     about["digest"] = _client.digest({file["path"]: file["sha256"] for file in about["files"]}) if about["files"] else None
     if not about["files"]:
         about["missing"].append(f"the files of {params['model']} {number}")
+    about["clock_offset"] = clock.offset
     _path(ctx).parent.mkdir(parents=True, exist_ok=True)
     _disk.write(_path(ctx), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")
 

@@ -63,6 +63,7 @@ def desired(params: Params) -> State | None:
 
 
 def apply(params: Params, change: Change, ctx: Context) -> None:
+    ctx, clock = _evidence.timed(ctx)
     window = seconds(params.get("window", "6h"))
     step, end = max(seconds(params.get("every", "15s")), window / _MOST, 0.001), ctx.now()
     asked = {"query": params["query"], "start": f"{end - window:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
@@ -72,4 +73,5 @@ def apply(params: Params, change: Change, ctx: Context) -> None:
             f"{params['query']} gives nothing in {params.get('window', '6h')}", "nothing was kept; check the query"
         )
     body = json.dumps({**asked, "server": str(params["server"]), "result": result}, indent=None, sort_keys=True).encode()
-    _evidence.keep(params, ctx, body, str(params["server"]), "query_range", series=len(result))
+    told: dict[str, Json] = {"series": len(result), "clock_offset": clock.offset}
+    _evidence.keep(params, ctx, body, str(params["server"]), "query_range", **told)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import re
+import threading
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -267,6 +271,27 @@ def test_show_and_seal(tmp_path: Path) -> None:
     well(stage.engine("evidence", "verify", str(bundles(stage)[0].parent), "--journal", str(stage.state)))
     rows = stage.engine("evidence", "show", "--json").out.splitlines()
     assert len(rows) == json.loads(rows[-1])["n"]
+
+
+def test_the_clocks_that_were_met_are_shown(tmp_path: Path) -> None:
+    """What was captured over HTTP is shown, and reported, with how far our clock was from the one that answered; the log's
+    other rows say that nobody knows, and why."""
+    (tmp_path / "served").mkdir()
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        capture = {"name": "Keep it", "id": "keep", "http.capture": {"url": url, "as": "wrong.json"}}
+        stage = Stage(tmp_path, {"forensics": [capture], "execution": [step("weight", {"x": 1})]})
+        well(stage.run())
+        server.shutdown()
+    shown = stage.engine("evidence", "show").out.splitlines()
+    met = r"clock [+-]\d\.\d{3} ± [12]\.\d{3} s against 127\.0\.0\.1:\d+ \(Date header\)"
+    [captured] = [line for line in shown if "a/wrong.json " in line]
+    assert re.search(f"{met}$", captured), captured
+    assert "clock offset unknown: no other clock was met: the record is kept on this machine" in shown[2], shown
+    assert re.search(met, stage.engine("report", "--format", "md", "--out", "-").out)
+    assert [] == [fault for one in bundles(stage) for fault in held(one)]
 
 
 def test_erased_on_record(tmp_path: Path) -> None:

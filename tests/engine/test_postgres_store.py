@@ -44,6 +44,16 @@ def refused(call: Callable[[], Any], code: str) -> str:
     return f"{caught.value.diagnostics[0].summary} {caught.value.diagnostics[0].hint}"
 
 
+def test_how_far_our_clock_is_ahead_of_the_database(postgres: Server, tmp_path: Path) -> None:
+    """The database's time of day is compared with ours: here they are one clock, and an hour is found to be an hour."""
+    for ahead in (0.0, 3600.0):
+        journal = Journal(PostgresStore(postgres.url(), tmp_path), lambda ahead=ahead: time.time() + ahead)
+        said = journal.clock_offset()
+        journal.close()
+        assert "the record's database" == said["clock"]
+        assert abs(said["seconds"] - ahead) <= said["within"] + 0.001 < 2.0
+
+
 # -- what a server must be like
 
 

@@ -39,10 +39,32 @@ def test_custody_of_a_captured_file(tmp_path: Path) -> None:
     assert ("http.capture", "http://a.example.org/wrong.jsonl") == (plain["tool"], plain["source"])
     assert ("sha256:" + "0" * 64, "engine 0.1 for ana") == (plain["version"], plain["by"])
     assert (20, plain["sha256"], 3) == (plain["size"], plain["captured_sha256"], plain["entry"])
-    assert ("curl", "audit", "2026-09-21T14:00:00.000000Z", -1.5) == tuple(
+    said = {"seconds": -1.5, "within": None, "clock": "what the step says"}
+    assert ("curl", "audit", "2026-09-21T14:00:00.000000Z", said) == tuple(
         told[key] for key in ("tool", "source", "at", "clock_offset")
     )
     assert ("before change", "after change") == (plain["phase"], late["phase"])
+
+
+def test_the_clock_of_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row says how far its clock was ahead of the one that its capture met, else of the one that the seal met; where
+    there was none it says that nobody knows, and why."""
+    met = {"seconds": 0.25, "within": 1.01, "clock": "scoring-1 (Date header)"}
+    nobody = {"seconds": None, "why": "scoring-1 answered without a Date header"}
+    with Case(tmp_path) as case:
+        case.capture("a", "met.json", b"{}", _clock_offset=met)
+        case.capture("a", "not-met.json", b"{}", _clock_offset=nobody)
+        alone = case.seal(["a"])
+        database = {"seconds": -61.5, "within": 0.004, "clock": "the record's database"}
+        monkeypatch.setattr(case.journal, "clock_offset", lambda: database)
+        shared = case.seal()
+    kept_here = "no other clock was met: the record is kept on this machine"
+    assert met == row(alone, "met.json")["clock_offset"]
+    assert {"seconds": None, "why": f"{nobody['why']}; {kept_here}"} == row(alone, "not-met.json")["clock_offset"]
+    assert {"seconds": None, "why": kept_here} == row(alone, "journal.jsonl")["clock_offset"]
+    told = next(one for one in rows(shared) if one["host"] == "b")["clock_offset"]
+    assert {**database, "clock": "the record's database, at the seal"} == told
+    assert [] == held(alone) + held(shared)
 
 
 def test_each_bundle_holds_what_is_new(tmp_path: Path) -> None:

@@ -57,6 +57,17 @@ def test_a_digest_can_be_read_aloud() -> None:
     assert "x" == words.short("x")
 
 
+def test_how_far_clocks_are_apart_is_said_or_that_nobody_knows() -> None:
+    """A figure comes with its sign and how sure it is; no figure comes with its reason."""
+    met = {"seconds": -0.25, "within": 1.01, "clock": "scoring-1 (Date header)"}
+    assert "clock -0.250 ± 1.010 s against scoring-1 (Date header)" == words.offset(met)
+    assert "clock +3.000 s against what the step says" == words.offset(
+        {"seconds": 3, "within": None, "clock": "what the step says"}
+    )
+    assert "clock offset unknown: no clock" == words.offset({"seconds": None, "why": "no clock"})
+    assert "clock offset unknown: it was not recorded" == words.offset(None)
+
+
 def test_moments_are_utc_with_a_date() -> None:
     """A moment names its zone, and the day where it stands alone."""
     assert "2026-11-23 03:09:02Z" == words.utc(1795403342.0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyrage
@@ -14,7 +17,7 @@ from world import MARK, MARKED, Served, World
 
 from engine import sshsig
 from modules import _disk, _evidence, file
-from modules.contract import Change, ModuleError, diff
+from modules.contract import Change, ModuleError, Reply, diff
 from modules.directory import _client as registry
 from modules.directory import snapshot
 from modules.http import capture
@@ -55,6 +58,61 @@ def test_what_lies_beside_a_capture_says_where_it_came_from(tmp_path: Path) -> N
         about[key] for key in ("source", "captured", "status", "size")
     )
     assert MARK not in text
+
+
+def dated(when: float) -> str:
+    return formatdate(when, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"date": dated(1_795_000_000)}, {"seconds": 41.0, "within": 2.0, "clock": "h:8080 (Date header)"}),
+        ({"date": dated(1_795_000_100)}, {"seconds": -59.0, "within": 2.0, "clock": "h:8080 (Date header)"}),
+        ({"date": dated(1_795_000_000), "age": "0"}, {"seconds": 41.0, "within": 2.0, "clock": "h:8080 (Date header)"}),
+        ({}, {"seconds": None, "why": "h:8080 answered without a Date header"}),
+        ({"date": "yesterday"}, {"seconds": None, "why": "the Date header of h:8080 is no date"}),
+        ({"date": "Sun, 99 Foo 2026 99:99:99 GMT"}, {"seconds": None, "why": "the Date header of h:8080 is no date"}),
+        (
+            {"date": dated(1_795_000_000), "age": "7"},
+            {"seconds": None, "why": "a cache answered for h:8080, with the Date of an earlier answer"},
+        ),
+    ],
+)
+def test_how_far_our_clock_is_ahead(headers: dict[str, str], told: dict[str, Any], tmp_path: Path) -> None:
+    """From the Date header of an answer: our time in the middle of the exchange less theirs in the middle of its second,
+    within half the exchange and a second; where the header does not tell, why not. No password is in it."""
+    there = World(tmp_path, params={}, now=lambda: 1_795_000_042.5)
+    wire = SimpleNamespace(http=lambda *_, **__: Reply(200, headers, b"", 2.0))
+    ctx, clock = _evidence.timed(replace(there.context(), wire=wire))
+    ctx.http("GET", "http://me:secret@h:8080/a?n=5")
+    assert told == clock.offset
+
+
+def test_the_most_exact_of_several_answers_counts(tmp_path: Path) -> None:
+    """Of several answers the quickest tells of the clock; one that tells nothing takes nothing away."""
+    answers = [(5.0, 1_795_000_000), (0.5, 1_795_000_000), (3.0, 1_795_000_000), (0.1, None)]
+    replies = [Reply(200, {} if date is None else {"date": dated(date)}, b"", took) for took, date in answers]
+    wire = SimpleNamespace(http=lambda *_, **__: replies.pop(0))
+    ctx, clock = _evidence.timed(replace(World(tmp_path, {}).context(), wire=wire))
+    for _ in answers:
+        ctx.http("GET", "http://h/")
+    assert 1.25 == clock.offset["within"]
+
+
+def test_a_capture_keeps_how_far_the_clocks_are_apart(tmp_path: Path) -> None:
+    """A server on this machine has this machine's clock: the offset is nought, within what is said of it; an engine whose
+    clock goes an hour ahead is found an hour ahead."""
+    with Served(lambda request: (200, b"abc")) as server:
+        for ahead in (0.0, 3600.0):
+            there = World(
+                tmp_path / str(ahead), {"url": server.url, "as": "a.txt"}, now=lambda ahead=ahead: time.time() + ahead
+            )
+            capture.apply(there.params, Change({"stored": False}, {"stored": True}), there.context())
+            said = capture.read(there.params, there.context())["_clock_offset"]
+            there.wire.close()
+            assert abs(said["seconds"] - ahead) <= said["within"] < 3.0, said
+            assert f"{server.url.removeprefix('http://')} (Date header)" == said["clock"]
 
 
 ROWS = "".join(json.dumps({"n": n, "card": f"41{n:04}", "at": n}) + "\n" for n in range(1000)).encode()

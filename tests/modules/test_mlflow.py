@@ -126,6 +126,7 @@ def test_a_snapshot_holds_what_the_registry_holds(tmp_path: Path, registry: tupl
     params |= {"alias": "champion", "files": "keep"}
     snapshot.apply(params, diff(None, {"stored": True}), world.context())
     state = snapshot.read(params, world.context())
+    assert "(Date header)" in state["_clock_offset"]["clock"]
     kept = json.loads(Path(state["_path"]).read_text())
     assert ["3", "2", "1"] == [version["version"] for version in kept["versions"]]
     assert "d1g3st" == kept["run"]["inputs"]["dataset_inputs"][0]["dataset"]["digest"]
