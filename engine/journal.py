@@ -79,6 +79,7 @@ class Journal:
         self.store: Store = sqlite_store.SqliteStore(where) if isinstance(where, Path) else where
         self.listeners: list[Listener] = []
         self.commits = 0
+        self.memory: tuple[Path, ...] = (self.store.folder,)  # where this machine keeps how far it has seen a chain grow
         self.lease = lease  # how long one holds, in seconds
         self._now, self._person = now, person
         self._queue: list[_Ticket] = []
@@ -307,6 +308,11 @@ class Journal:
             raise self._failed() from None
         middle, within = (before + after) / 2, max(0.001, (after - before) / 2)
         return {"seconds": round(middle - theirs / 1e6, 3), "within": round(within, 3), "clock": self.store.dated}
+
+    @property
+    def known_as(self) -> str:
+        """What this machine calls the store, wherever it is called from."""
+        return self.store.name if self.store.dated else str(self.folder.resolve())
 
     @property
     def folder(self) -> Path:

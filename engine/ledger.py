@@ -3,13 +3,17 @@
 In: the journal. Out: a `Ledger`, folded from one chain of entries of its own. Runs are entered into it when they have ended
 (`gather`), what people and registries say when they say it (`observed`, `marked`). It contacts nobody and decides nothing: a
 candidate is told what is on record of it, and the module that chooses gives the reasons.
+
+A ledger that is shorter than this machine has seen it would let a bad version come back: it is refused by name (LG068).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from engine import memory
 from engine.diagnostics import printable
 from engine.journal import Entry, Journal, JournalError, ending
 from modules.contract import Json
@@ -105,6 +109,8 @@ def _same(row: Served, host: str, version: str, digest: str | None) -> bool:
 def of(journal: Journal) -> Ledger:
     """The ledger as of now, runs that ended since it was last written included. Writes nothing. Raises JournalError."""
     entries = journal.verified(CHAIN)
+    _grown(journal.memory, journal.known_as, entries)
+    _remember(journal, entries)
     if strange := next((entry.kind for entry in entries if entry.kind not in KINDS), ""):
         said = f"the ledger holds a `{printable(strange, 60)}`: this engine does not know what that means"
         raise JournalError("LG066", said, "go on with the engine that wrote it, or a newer one")
@@ -115,7 +121,7 @@ def gather(journal: Journal) -> None:
     """Enters what ended runs have put in place. Doing it again, or in two processes, does no harm. Raises JournalError."""
     rows = _ungathered(journal, journal.entries(CHAIN))
     if rows:
-        journal.append_all(CHAIN, [(kind, body, host, "") for kind, host, body in rows])
+        _remember(journal, journal.append_all(CHAIN, [(kind, body, host, "") for kind, host, body in rows]))
 
 
 def observed(journal: Journal, host: str, version: str, digest: str, source: str, by: str, at: float) -> bool:
@@ -124,14 +130,39 @@ def observed(journal: Journal, host: str, version: str, digest: str, source: str
     if now and (now.version, now.digest or digest) == (version, digest or now.digest):
         return False
     body = {"version": version, "digest": digest, "at": at, "by": by, "source": source}
-    journal.append(CHAIN, "ledger.observed", body, host)
+    _remember(journal, [journal.append(CHAIN, "ledger.observed", body, host)])
     return True
 
 
 def marked(journal: Journal, host: str, version: str, digest: str, bad: bool, why: str, by: str, at: float) -> None:
     """Enters that a version is bad, or is so no more."""
     body = {"version": version, "digest": digest, "bad": bad, "why": why, "by": by, "at": at}
-    journal.append(CHAIN, "ledger.marked", body, host)
+    _remember(journal, [journal.append(CHAIN, "ledger.marked", body, host)])
+
+
+def none(folders: Sequence[Path], name: str) -> None:
+    """For where no record is: raises JournalError if this machine has seen a ledger there."""
+    _grown(folders, name, [])
+
+
+def _grown(folders: Sequence[Path], name: str, entries: Sequence[Entry]) -> None:
+    """Raises JournalError (LG068) unless the ledger goes on from what every place remembers of it."""
+    hint = "put the newest copy of the record back; engine doc LG068 says what to do where it is lost"
+    try:
+        for one in memory.seen(folders, name):
+            if len(entries) < one.count:
+                said = f"the ledger in {name} has {len(entries)} entries, and {one.place} remembers {one.count}"
+                raise JournalError("LG068", f"{said}: it was cut, or is an older one", hint)
+            if entries[one.count - 1].hash != one.hash:
+                said = f"entry {one.count} of the ledger in {name} is not the one that {one.place} remembers"
+                raise JournalError("LG068", f"{said}: it is another history", hint)
+    except ValueError as error:
+        raise JournalError("LG068", f"how far the ledger in {name} had grown cannot be told: {error}", "repair it") from None
+
+
+def _remember(journal: Journal, entries: Sequence[Entry]) -> None:
+    if entries:
+        memory.remember(journal.memory, journal.known_as, entries[-1].seq, entries[-1].hash)
 
 
 _Row = tuple[str, str, dict[str, Json]]

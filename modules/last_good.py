@@ -12,6 +12,8 @@ from datetime import datetime
 
 from modules.contract import Context, Json, ModuleError, Params, State, seconds
 
+#: Seconds by which two machines' clocks may differ without anybody minding.
+_SKEW = 300.0
 _BAD = ("bad", "revoked", "quarantined")
 SCHEMA: dict[str, Json] = {
     "type": "object",
@@ -111,6 +113,8 @@ class _Rules:
         wanted = self.params["proven"]
         if when is None:
             yield "has never been put in place and verified by a run"
+        elif when > self.ctx.now() + _SKEW:
+            yield "is said to have been verified at a time that is still to come: a clock was wrong, or the record is"
         elif self.ctx.now() - when > seconds(wanted):
             yield f"was last put in place and verified {(self.ctx.now() - when) / 86400:.1f} d ago, more than {wanted}"
 

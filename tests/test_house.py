@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("values and words", ("abreast", "budget", "canon", "chain", "diagnostics", "errand", "layers", "leak", "sshsig")),
     (
         "one thing each, that needs no other",
-        ("calling", "curve", "dialect", "envelope", "gate", "pattern", "refusal", "store", "values", "words"),
+        ("calling", "curve", "dialect", "envelope", "gate", "memory", "pattern", "refusal", "store", "values", "words"),
     ),
     (
         "texts that have a meaning, what the record needs",

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from engine import __version__, anchor, journal, ledger, live, report, screen, seal, story
+from engine import __version__, anchor, journal, ledger, live, report, screen, seal, story, trust
 from engine import evidence as evidences
 from engine import look as looks
 from engine import site as sites
@@ -250,6 +250,7 @@ def store(context: click.Context, must_exist: bool = False) -> Journal:
         raise click.UsageError(f"LASTGOOD_LEASE: {error}") from None
     opened = keeping.opened(state, context.obj["files"], length)
     found = Journal(opened, lease=length, person=opening.requester(None))
+    found.memory = (*found.memory, trust.trust().home)
     context.call_on_close(found.close)
     if moved := found.moved:
         told(f"this record was moved to {moved}: here it is shown as it was then.   next: the same with --state {moved}")
@@ -257,8 +258,12 @@ def store(context: click.Context, must_exist: bool = False) -> Journal:
 
 
 def past(context: click.Context) -> Journal | None:
-    """The journal as far as there is one: for those who only look."""
-    return store(context) if keeping.exists(context.obj["state"]) else None
+    """The journal as far as there is one: for those who only look. Raises JournalError where there was one."""
+    if keeping.exists(context.obj["state"]):
+        return store(context)
+    folder = Path(context.obj["state"]).resolve()
+    ledger.none((folder, trust.trust().home), str(folder))
+    return None
 
 
 def known(store: Journal, run: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from stage import Stage, look, step
 
-from engine import ledger
+from engine import ledger, memory
 from engine.journal import Journal
 from engine.ledger import Ledger
 
@@ -150,6 +150,7 @@ def test_a_run_that_nobody_entered_is_on_record_all_the_same(stage: Stage) -> No
     assert 0 == stage.run().exit
     with stage.store() as store:
         store.store.write(lambda rows: rows("DELETE FROM entries WHERE run = 'LEDGER'"))
+        (store.folder / memory.FILE).unlink()
         without = ledger.of(store)
     stores = [Journal(stage.state) for _ in range(4)]
     threads = [threading.Thread(target=ledger.gather, args=(one,)) for one in stores]

@@ -75,17 +75,21 @@ class World:
             return f"{found.code} {found.summary}"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+def begun(root: Path) -> World:
     """Version 1, signed by ana and bo, pinned; this machine has seen it."""
-    made = World(tmp_path)
-    for folder in (made.folder, made.home, tmp_path / "state", tmp_path / "repository" / ".git"):
+    made = World(root)
+    for folder in (made.folder, made.home, root / "state", root / "repository" / ".git"):
         folder.mkdir(parents=True)
     first = content(1)
     made.change(first, "ana", "bo")
     pin(made, first)
     assert "version 1" == made.verdict()
     return made
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return begun(tmp_path)
 
 
 def pin(world: World, data: dict[str, Any]) -> None:
