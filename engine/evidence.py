@@ -11,12 +11,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Sequence
 
-from engine import abreast, anchor, custody, seal, step
+from engine import abreast, anchor, custody, question, seal, step, waiver
 from engine.anchor import Anchored
 from engine.chain import Entry
 from engine.effect import Settled
 from engine.seal import Sealed
 from engine.site import Site
+from engine.waiver import Waived
 from engine.walk import Walk
 
 
@@ -32,13 +33,15 @@ class Evidence:
         self._turn = threading.Lock()
         self._waiting: set[str] = set()
         self._wrong: dict[str, list[tuple[str, str]]] = {}
+        self._waived: dict[waiver.Place, Waived] | None = None
 
     def secured(self, walk: Walk) -> bool:
         """Whether the host's evidence is sealed as it was captured. Where it is not, its steps have failed, on record.
 
-        Raises EngineError when nothing can be sealed.
+        Raises EngineError when nothing can be sealed, or nobody can tell who may waive.
         """
-        wrong = self._once(walk.row.name) if self.needed else []
+        wrong = self._unwaived(walk.row.name)  # before the seal, so that no bundle is made for a gate that stays shut
+        wrong = wrong or (self._once(walk.row.name) if self.needed else [])
         for name, why in wrong:
             one = self.site.plan.nodes[name.partition("[")[0]].step
             if one is None:
@@ -48,6 +51,26 @@ class Evidence:
             with walk.lock:
                 walk.status[one.id] = "bad"
         return not wrong
+
+    def _unwaived(self, host: str) -> list[tuple[str, str]]:
+        """(step, why) of the host's captures whose waiver does not count, or no more, where the playbook asks for keys.
+
+        Raises EngineError when nobody can tell who may waive.
+        """
+        said = self.site.plan.playbook.authority
+        if said.mode == "automatic" or self.site.check:
+            return []
+        with self._turn:
+            if self._waived is None:  # nobody waives while a run is being run
+                self._waived = waiver.waived(self.site.journal.entries(self.site.run))
+        mine = {name: one for (where, name), one in self._waived.items() if where == host}
+        if not mine:
+            return []
+        people, site, now = question.current(self.site).roster, self.site, self.site.now()
+        told = {
+            name: waiver.fault(one, people, said.roles, site.requester, site.plan.digest, now) for name, one in mine.items()
+        }
+        return [(name, f"its waiver does not count: {why}") for name, why in told.items() if why]
 
     def _once(self, host: str) -> list[tuple[str, str]]:
         """Seals the evidence of `host`, and of whoever waits beside it. Returns (step, why) of what was altered."""

@@ -45,7 +45,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("evidence, verified, erased", ("erasure", "proof")),
     ("evidence, kept outside", ("anchor",)),
     ("what people wrote, where a run stands", ("environment", "freeze", "playbook", "roster", "standing", "underway")),
-    ("the graph, the hosts, the people", ("duties", "inventory", "layout", "look", "picture", "reader", "statement")),
+    (
+        "the graph, the hosts, the people",
+        ("duties", "inventory", "layout", "look", "picture", "reader", "statement", "waiver"),
+    ),
     (
         "what is wrong with it, what is shown of it",
         ("account", "authority", "check", "live", "rostering", "screen", "trust"),

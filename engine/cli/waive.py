@@ -45,7 +45,7 @@ def command(
     store.claim(run)
     entries = store.verified(run)
     ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
-    site = running.site(ready, store, run, base, body["requester"], body["check"])
+    site = running.site(ready, store, run, base, body["requester"], body["check"], body["inventories"])
     places = _chosen(entries, run, step, hosts)
     who = opening.requester(None)
     proof: dict[str, Any] = {}
@@ -85,11 +85,11 @@ def _signed(
     first: dict[str, Any], site: Any, run: str, places: list[tuple[str, str]], because: str, keys: Sequence[Path]
 ) -> tuple[str, dict[str, Any]]:
     """The person and the signed waiver. Raises EngineError (exit 6) where nobody's key may say so."""
-    from engine import authority, envelope, policy, seal
+    from engine import authority, question, waiver
     from engine.cli import giving
     from engine.sshsig import Refused
 
-    people = policy.stored(first["plan"]["roster"]).roster
+    people = question.current(site).roster
     roles = site.plan.playbook.authority.roles
     try:
         at_hand = authority.available(people, os.environ.get("SSH_AUTH_SOCK"), keys, giving.passphrase)
@@ -104,12 +104,9 @@ def _signed(
                 "name a key file with --key, or ssh-add it to the agent",
             )
         who, signer = able[0]
-        said = {"run": run, "person": who.name, "because": because, "at": site.now(), "steps": [list(one) for one in places]}
-        signed = envelope.seal(
-            envelope.statement("urn:lastgood:waiver:1", {"plan": first["digest"]}, said), signer, seal.NAMESPACE
-        )
+        proof = waiver.signed(run, site.plan.digest, who.name, because, site.now(), places, signer)
     except Refused as refused:
         raise EngineError(
             Diagnostic("LG092", f"nothing is waived: {refused.reason}", hint=refused.hint), Exit.REJECTED
         ) from None
-    return who.name, {"fingerprint": signer.key.fingerprint, "envelope": signed}
+    return who.name, proof
