@@ -360,8 +360,17 @@ def recorded(found: Found, entries: Sequence[Entry]) -> None:
 
 def _handed_over(earlier: Found, later: Found) -> bool:
     """Whether the run went on elsewhere in between, with the key that signed the later bundle."""
-    resumed = (entry.body.get("evidence") for entry in (*earlier.entries, *later.entries) if entry.kind == "run.resumed")
-    return later.signer is not None and any(str(key).split()[:2] == later.signer.line.split()[:2] for key in resumed)
+    both = (*earlier.entries, *later.entries)
+    taken_up = (entry.body.get("evidence") for entry in both if entry.kind in ("run.resumed", "undo.started"))
+    return later.signer is not None and any(str(key).split()[:2] == later.signer.line.split()[:2] for key in taken_up)
+
+
+def unsealed(found: Sequence[Found], entries: Sequence[Entry]) -> tuple[int, int] | None:
+    """The first and the last entry of a run's record that came after what these bundles hold; None: there are none but those
+    that tell of bundles. `found`: the run's."""
+    last = max((entry.seq for one in found for entry in one.entries), default=0)
+    left = [entry.seq for entry in entries if entry.seq > last and entry.kind not in seal.OWN]
+    return (left[0], entries[-1].seq) if left else None
 
 
 def follows(earlier: Found, later: Found) -> None:

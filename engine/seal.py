@@ -89,7 +89,7 @@ def _told(body: dict[str, Json]) -> Sealed:
 
 
 #: Entries that are about bundles: they alone are no reason to make another one.
-_OWN = ("evidence.sealed", "evidence.anchored")
+OWN = ("evidence.sealed", "evidence.anchored")
 _FIELDS = ("number", "name", "digest", "rows", "root", "last", "head", "files", "size", "machine")
 
 
@@ -158,7 +158,7 @@ class _Making:
             if (host, path, *_size(source)) not in known and (_plain(source) or (host, path) not in told)
         ]
         #: Whether there is anything that no earlier bundle holds, besides what tells of those.
-        self.new = bool(self.sources) or any(entry.kind not in _OWN for entry in self.fresh)
+        self.new = bool(self.sources) or any(entry.kind not in OWN for entry in self.fresh)
 
     def sealed(self, between: Callable[[], object]) -> Sealed:
         """Makes the bundle, names it in the journal, and puts it in its place."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.diagnostics import Exit
+from engine.diagnostics import EngineError, Exit
 
 if TYPE_CHECKING:
     from engine.journal import Entry, Journal
@@ -134,11 +134,29 @@ def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int
     try:
         why = asked.body.get("why") or f"cancelled by {asked.body['by']}"
         store.append(run, "run.ended", {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why})
+        _seal(store, run, entries)
     finally:
         store.unlock(run)
     told = f"{run} was not being run and is now cancelled"
     click.echo(f"{told}.   next: engine undo {run}, or engine report {run}", err=True)
     return Exit.DONE
+
+
+def _seal(store: Journal, run: str, entries: Sequence[Entry]) -> None:
+    """Seals what a run that kept evidence has written since its last bundle. It is cancelled, whatever becomes of that."""
+    from pathlib import Path
+
+    from engine import seal
+
+    said = next((entry.body for entry in reversed(entries) if entry.body.get("evidence")), None)
+    if said is None:
+        return
+    try:
+        signer = seal.signer(store.folder, Path(said["evidence_key"]) if said.get("evidence_key") else None)
+        if signer.key.line == said["evidence"]:  # else it was another machine's, and nothing on record hands it over to ours
+            seal.make(store, run, signer)
+    except EngineError as error:
+        click.echo(f"{error.diagnostics[0].summary}.   next: engine evidence seal {run}", err=True)
 
 
 def _cleans_up(entries: Sequence[Entry]) -> bool:

@@ -37,8 +37,8 @@ def command() -> None:
 def seal(context: click.Context, /, run: str | None, evidence_key: Path | None) -> int:
     """Seal what of a run (the newest, if none is named) no bundle holds yet: evidence, journal, report.
 
-    A run seals its evidence by itself, before the first change and at its end; this is for notes and undos that came later,
-    and for a seal that failed.
+    A run seals its evidence by itself, before the first change and at its end, and so does an undo; this is for notes that
+    came later, and for a seal that failed.
     """
     from engine import seal as seals
     from engine.cli import running
@@ -203,11 +203,24 @@ def verify(
             proof.follows(found[number - 1], one)
     for one in found:
         _told(one)
+    if recorded:
+        _left(found, recorded)
     outside = [_anchored(one, authority, found) for one in anchors]
     whole = all(outside) and not any(one.faults for one in found)
     if whole:
         _unchecked(bool(keys), bool(anchors) or store is not None, found)
     return Exit.DONE if whole else Exit.FAILED
+
+
+def _left(found: list[Found], recorded: Callable[[str], list[Entry]]) -> None:
+    """Says what the record holds that no bundle does yet: that is no fault, and not covered either."""
+    from engine import proof
+
+    for run in dict.fromkeys(one.said["run"] for one in found if one.said):
+        if left := proof.unsealed([one for one in found if one.said.get("run") == run], recorded(run)):
+            first, last = left
+            told = f"{run}: entries {first} to {last} of the record are in none of these bundles"
+            click.echo(f"{told}.   next: engine evidence seal {run}", err=True)
 
 
 def _anchored(path: Path, authority: Path | None, found: list[Found]) -> bool:

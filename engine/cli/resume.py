@@ -68,9 +68,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         gc.freeze()
         gc.enable()
         if last and last.body["outcome"] in ending.ENDED:
-            view.write(f"{run} has ended: {last.body['outcome']}. Its last messages were still on their way")
-            one.deliver()
-            return Exit.DONE
+            return _delivered(one, view, last.body["outcome"])
         keep, look = f"keep {counts['keep']} steps that ended", f"look first at {counts['look']} that were cut off"
         view.write(f"{run}: journal whole to entry {entries[-1].seq}; {keep}, {look}, run the rest")
         for line in reopening.elsewhere(entries):
@@ -87,6 +85,16 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         finally:
             store.unlock(run)
     return running.finished(store, run, code, said["as_json"])
+
+
+def _delivered(run: Any, view: Any, outcome: str) -> Exit:
+    """Sends what a run that has ended had still to say; what became of that is sealed like the rest."""
+    from engine.cli import running
+
+    view.write(f"{run.id} has ended: {outcome}. Its last messages were still on their way")
+    run.deliver()
+    running.sealed(run.site, view)
+    return Exit.DONE
 
 
 def _deadline(site: Any, entries: list[Any], last: Any, extend: str) -> dict[str, Any]:

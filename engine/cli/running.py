@@ -96,10 +96,20 @@ def carried_out(run: Run, view: live.View) -> Exit:
     return code
 
 
-def sealed(site: Site, view: live.View) -> None:
-    """Seals the rest of a run that has ended: journal and report. It has ended as it has, whatever becomes of that."""
+def evidence_after(site: Site, body: Mapping[str, Json], tell: Callable[[str], object]) -> dict[str, Json]:
+    """The same for what only puts back or ends: a key that cannot seal is told of, and holds nothing up."""
+    try:
+        return evidence_again(site, body)
+    except EngineError as error:
+        tell(f"{error.diagnostics[0].summary}. What comes now is not sealed; engine evidence seal {site.run} does it later")
+        return {}
+
+
+def sealed(site: Site, view: live.View, over: bool = False) -> None:
+    """Seals the rest of a run that has ended (or whose undo is `over`, however that ended): journal and report, in a bundle
+    that goes on from those before. It has ended as it has, whatever becomes of that."""
     entries = site.journal.entries(site.run)
-    if site.signer is None or journal.ending(entries) is None:
+    if site.signer is None or not (over or journal.ending(entries)):
         return
     try:
         written(site.journal, story.tell(entries))

@@ -46,8 +46,11 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     changes = [one for row in ready.plan.hosts for one in undo.pending(e for e in entries if e.host == row.name)]
     lasting = [one for one in changes if ready.plan.undo.get(one.step.partition("[")[0]) is False]
     last = next((e.kind for e in reversed(entries) if e.kind in ("run.ended", "run.resumed", "undo.started")), "")
+    seals = running.evidence_after(site, body, running.told)
     if not changes and last == "undo.started":  # cut off after the last change, before the end was written
         _told(site, who)
+        with running.shown(store, False, None) as view:
+            running.sealed(site, view)
         return running.finished(store, run, Exit.DONE)
     if not changes:
         click.echo(f"{run} has left nothing to put back.   next: engine report {run}", err=True)
@@ -67,9 +70,14 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
     with running.shown(store, False, None) as view:
         store.lock(run, (row.name for row in ready.plan.hosts), f"undo of {run}", running.told)
         try:
-            place = reopening.place(base, body["inventories"], store.folder)
+            place = reopening.place(base, body["inventories"], store.folder) | seals
             befores = dict.fromkeys(_before(one) for one in changes if one not in lasting)
-            code = _keyed(site, view, said, words.some(befores)) or _undone(site, view, who, place)
+            code = Exit.REJECTED  # as long as nothing else has come of it
+            try:
+                code = _keyed(site, view, said, words.some(befores)) or _undone(site, view, who, place)
+            finally:
+                if code is not Exit.WAITING:  # what an undo writes, also one that was not allowed, is evidence like the run
+                    running.sealed(site, view, over=True)
         finally:
             store.unlock(run)
     return running.finished(store, run, code)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import re
+import shutil
 import threading
 from functools import partial
 from itertools import pairwise
@@ -271,6 +273,136 @@ def test_show_and_seal(tmp_path: Path) -> None:
     well(stage.engine("evidence", "verify", str(bundles(stage)[0].parent), "--journal", str(stage.state)))
     rows = stage.engine("evidence", "show", "--json").out.splitlines()
     assert len(rows) == json.loads(rows[-1])["n"]
+
+
+def whole(stage: Stage) -> Said:
+    """Every bundle of the run, verified offline against the key and the record: nothing is left out."""
+    place = bundles(stage)[0].parent
+    said = stage.engine(
+        "evidence", "verify", str(place), "--signer", f"{stage.state}/evidence.key.pub", "--journal", str(stage.state)
+    )
+    well(said)
+    return said
+
+
+def sealed_kinds(stage: Stage) -> set[str]:
+    """What kinds of entries the bundles hold."""
+    return {entry.kind for path in bundles(stage) for entry in examined(path).entries}
+
+
+def test_an_undo_is_sealed(tmp_path: Path) -> None:
+    """What an undo writes goes into a bundle that goes on from the run's; those before it are to the byte what they were."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    before = [loaded(path) for path in bundles(stage)]
+    well(stage.undo())
+    assert before == [loaded(path) for path in bundles(stage)[:2]]
+    assert 3 == len(bundles(stage))
+    assert {"undo.started", "undo.outcome", "undo.ended"} <= sealed_kinds(stage)
+    assert b"undone by eve" in loaded(bundles(stage)[2])["data/report.html"]
+    assert "are in none of these bundles" not in whole(stage).text
+    shutil.rmtree(bundles(stage)[2])
+    said = stage.engine("evidence", "verify", str(bundles(stage)[0].parent), "--journal", str(stage.state))
+    assert re.search(r"RB-0001: entries \d+ to \d+ of the record are in none of these bundles", said.text), said.text
+
+
+@pytest.mark.parametrize(("trouble", "exit"), [({"undo": "breaks"}, 1), ({"read": "unreadable"}, 1)])
+def test_an_undo_that_fails_is_sealed_and_then_the_next(trouble: dict[str, str], exit: int, tmp_path: Path) -> None:
+    """However an undo ends, what it wrote is sealed; the next one's is in the bundle after."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    stage.trouble("weight", **trouble)
+    assert exit == stage.undo().exit
+    assert "undo.outcome" in sealed_kinds(stage)
+    assert "are in none of these bundles" not in whole(stage).text
+    stage.trouble("weight")
+    well(stage.undo())
+    assert 4 == len(bundles(stage))
+    assert "are in none of these bundles" not in whole(stage).text
+
+
+def test_an_undo_that_was_cut_off_is_sealed_at_its_end(tmp_path: Path) -> None:
+    """Killed after its last change, an undo is ended by the next one, which seals both."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    with stage.store() as store:
+        store.append("RB-0001", "undo.started", {"by": "eve"})
+        left = next(entry for entry in store.entries("RB-0001") if entry.kind == "step.intent" and "weight" in entry.step)
+        body = {"outcome": "undone", "why": "", "module": "thing", "change": None}
+        store.append("RB-0001", "undo.outcome", body, left.host, left.step)
+    well(stage.undo())
+    assert {"undo.outcome", "undo.ended"} <= sealed_kinds(stage)
+    assert "are in none of these bundles" not in whole(stage).text
+
+
+def test_an_undo_that_nobody_allowed_is_sealed(tmp_path: Path) -> None:
+    """A no to an undo is evidence, too; a question that is still open is not sealed yet."""
+    stage = staged(tmp_path, authority=TWO_KEYS).people()
+    assert 5 == stage.run("--no-wait").exit
+    stage.approve()
+    well(stage.resume())
+    count = len(bundles(stage))
+    assert 5 == stage.undo("--no-wait").exit
+    assert count == len(bundles(stage))
+    well(stage.engine("reject", "RB-0001", "--key", str(tmp_path / "ben"), "--because", "no"))
+    assert 6 == stage.undo("--no-wait").exit
+    assert count + 1 == len(bundles(stage))
+    assert "are in none of these bundles" not in whole(stage).text
+
+
+def test_a_resume_after_a_seal_is_sealed(tmp_path: Path) -> None:
+    """A run that failed and was sealed is taken up again: what came then is in a further bundle, and the old ones hold."""
+    stage = staged(tmp_path)
+    stage.trouble("weight", apply="breaks")
+    assert 1 == stage.run().exit
+    before = [loaded(path) for path in bundles(stage)]
+    stage.trouble("weight")
+    well(stage.resume())
+    assert before == [loaded(path) for path in bundles(stage)[: len(before)]]
+    assert "run.resumed" in sealed_kinds(stage)
+    assert "are in none of these bundles" not in whole(stage).text
+
+
+def test_a_cancel_of_a_run_that_waits_is_sealed(tmp_path: Path) -> None:
+    """A run that nobody runs any more is cancelled and sealed; its bundles hold against its record."""
+    stage = staged(tmp_path, authority=TWO_KEYS).people()
+    assert 5 == stage.run("--no-wait").exit
+    well(stage.engine("cancel", "RB-0001", "--because", "not needed"))
+    assert {"cancel.asked", "run.ended"} <= sealed_kinds(stage)
+    assert "are in none of these bundles" not in whole(stage).text
+
+
+def test_an_undo_is_not_held_up_by_its_seal(tmp_path: Path) -> None:
+    """With a key that cannot seal any more everything is put back, and it is said what is not sealed."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    (stage.state / "evidence.key").write_text("no key")
+    said = stage.undo()
+    well(said)
+    assert stage.thing("weight") is None
+    assert "What comes now is not sealed" in said.text
+
+
+def test_an_undo_on_another_machine_hands_the_seal_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine seals with its own key, and the record says that it took the run up with it."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    mine = [examined(path) for path in bundles(stage)]
+    shutil.copytree(bundles(stage)[0].parent, tmp_path / "berlin")
+    for name in ("evidence.key", "evidence.key.pub", f"runs/{stage.latest}/bundles"):
+        path = stage.state / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    real = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((real[0], "lisbon", *real[2:])))
+    well(stage.undo("--playbook", str(stage.playbook), "-i", str(stage.stock)))
+    [last] = bundles(stage)
+    shutil.copytree(last, tmp_path / "berlin" / last.name)
+    there = examined(last)
+    assert [] == there.faults
+    assert there.signer != mine[-1].signer
+    proof.follows(mine[-1], there)
+    assert [] == there.faults
+    well(stage.engine("evidence", "verify", str(tmp_path / "berlin"), "--journal", str(stage.state)))
 
 
 def test_the_clocks_that_were_met_are_shown(tmp_path: Path) -> None:
