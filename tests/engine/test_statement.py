@@ -99,11 +99,11 @@ def test_every_flipped_bit_of_a_signature_is_refused(who: str) -> None:
             statement.verify({**good, "envelope": {**good["envelope"], "signatures": [one]}}, PEOPLE, NOW)
 
 
-def test_flipped_bits_of_a_statement_are_refused() -> None:
-    """Single-bit changes all over the signed bytes are refused, whatever the record shows beside them."""
+def test_every_flipped_bit_of_a_statement_is_refused() -> None:
+    """Each single-bit change of the signed bytes is refused, whatever the record shows beside them."""
     good = key()
     payload = base64.b64decode(good["envelope"]["payload"])
-    for bit in range(0, len(payload) * 8, 3):  # every byte, and each of its bits somewhere
+    for bit in range(len(payload) * 8):
         flipped = bytearray(payload)
         flipped[bit // 8] ^= 1 << bit % 8
         changed = {**good["envelope"], "payload": base64.b64encode(bytes(flipped)).decode()}
