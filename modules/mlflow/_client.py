@@ -16,15 +16,19 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
+from modules import _signature
 from modules.contract import Context, Json, ModuleError, Params, Reply, expect_ok
 
 #: One piece of a file; a longer file is fetched in several, so that memory stays small.
 PIECE = 32 << 20
 #: More files than this in one version are taken for a mistake.
 _MOST_FILES = 5000
+#: Where OpenSSF's tool puts a signature: into the folder that it signs.
+_SIGNATURE = "model.sig"
 #: What the SDK adds when it downloads, and the registry does not hold everywhere.
 _NOT_OURS = "registered_model_meta"
 
@@ -234,20 +238,50 @@ def digest(digests: dict[str, str]) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(digests, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def fault(ctx: Context, params: Params, found: dict[str, Any]) -> str:
-    """Why a version cannot be served, or an empty text: it is ready, its files are listed, one can be fetched."""
-    name = f"{params['model']} {found['version']}"
+def looked(ctx: Context, params: Params, found: dict[str, Any]) -> tuple[str, list[File] | None]:
+    """Why a version cannot be served, or an empty text: it is ready, its files are listed, one can be fetched.
+
+    And its files; None where nothing lists them.
+    """
+    name, listed = f"{params['model']} {found['version']}", list[File]()
     if found.get("status", "READY") != "READY":
-        return f"{name} is {found['status']} {found.get('status_message', '')}".rstrip()
+        return f"{name} is {found['status']} {found.get('status_message', '')}".rstrip(), listed
     try:
         try:
             listed = files(ctx, params, found)
+            there = True
         except Unlisted:
-            listed = [File("MLmodel", -1)]
+            listed, there = [File("MLmodel", -1)], False
         if not listed:
-            return f"the files of {name} are gone"
+            return f"the files of {name} are gone", listed
         for _ in pieces(ctx, params, found["version"], min(listed, key=lambda file: (file.path != "MLmodel", file.size))):
             pass
     except Absent as error:
-        return error.message
-    return ""
+        return error.message, listed
+    return "", listed if there else None
+
+
+def signed(
+    ctx: Context, params: Params, number: str, listed: list[File] | None, key: Path | None, whole: bool = True
+) -> None:
+    """Raises ModuleError where the version's signature, `model.sig` among its files, does not hold, or there is none and a
+    `key` demands one. `listed`: as `looked` gives it; `whole`: every byte is fetched and held against what was signed."""
+    name = f"{params['model']} {number}"
+    if listed is None:
+        if key:
+            why = f"whether {name} is signed cannot be told: nothing lists its files"
+            raise ModuleError(why, "serve its artifacts through MLflow, or leave out `signed_by`")
+        return
+    found = next((file for file in listed if file.path == _SIGNATURE), None)
+    if found is None:
+        if key:
+            raise _signature.unsigned(f"{_SIGNATURE} of {name}")
+        return
+    text = b""
+    for piece in pieces(ctx, params, number, found):
+        text += piece
+        if len(text) > _signature.LARGEST:
+            raise ModuleError(f"the signature {_SIGNATURE} of {name} does not hold: it is too large to be one", "look at it")
+    others = {file.path: file for file in listed if file is not found}
+    digest = (lambda path: sha256(ctx, params, number, others[path])) if whole else None
+    _signature.held(f"{_SIGNATURE} of {name}", text, key, list(others), digest)

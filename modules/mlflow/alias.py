@@ -4,7 +4,9 @@ It moves the registry's pointer only: a server that has already loaded a model g
 loads or restarts, and one that asks the server. Before the alias moves, the version must be there, its files listed, and
 one of them fetched, because MLflow itself lets an alias point to a version whose files are gone. MLflow keeps no digests
 either: give a version the tag `digest` when it is found good (`mlflow.snapshot` tells it), and `digests: true` finds out
-whether its files are still those. `undo` sets the alias to what it was, or deletes it where there was none.
+whether its files are still those. Where a version has an OpenSSF signature (`model.sig` among its files, where the tool
+leaves it), every byte is fetched and held against it before the alias moves; `signed_by` demands one, by that key. `undo`
+sets the alias to what it was, or deletes it where there was none.
 
 MLflow keeps no record of alias moves and has no guard against a second writer, so a gap between reading and writing stays:
 crash class B.
@@ -13,6 +15,7 @@ crash class B.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from modules.contract import Change, Context, Json, ModuleError, Params, State
@@ -45,6 +48,13 @@ SCHEMA: dict[str, Json] = {
             "default": 50,
             "description": "How many versions, from the newest, `last_good` gets to see.",
         },
+        "signed_by": {
+            "type": "string",
+            "format": "path",
+            "minLength": 1,
+            "description": "A public key (PEM): only versions that it signed (OpenSSF, `model.sig` among their "
+            "files) may serve.",
+        },
         "digests": {
             "type": "boolean",
             "default": False,
@@ -69,12 +79,17 @@ def desired(params: Params) -> State:
 
 def apply(params: Params, change: Change, ctx: Context) -> None:
     try:
-        why = _client.fault(ctx, params, _client.version(ctx, params, params["version"]))
+        why, listed = _client.looked(ctx, params, _client.version(ctx, params, params["version"]))
     except _client.Absent:
-        why = f"{params['model']} has no version {params['version']}"
+        why, listed = f"{params['model']} has no version {params['version']}", None
     if why:
         raise ModuleError(why, f"the alias {params['alias']} was not moved; choose another version")
+    _client.signed(ctx, params, params["version"], listed, _key(params, ctx))
     _set(params, ctx, params["version"])
+
+
+def _key(params: Params, ctx: Context) -> Path | None:
+    return ctx.path(params["signed_by"]) if "signed_by" in params else None
 
 
 def undo(params: Params, change: Change, ctx: Context) -> None:
@@ -111,9 +126,16 @@ def _candidate(params: Params, ctx: Context, found: dict[str, Any]) -> dict[str,
     if commit := _client.tags(data).get("mlflow.source.git.commit"):
         lineage["commit"] = commit
     tags, artifact = _client.tags(found), "present"
-    why, digest = _client.fault(ctx, params, found), None
+    (why, listed), digest = _client.looked(ctx, params, found), None
+    if not why and (key := _key(params, ctx)):
+        try:  # not each byte of each version: that is done with the one that is chosen, before the alias moves
+            _client.signed(ctx, params, number, listed, key, whole=False)
+        except ModuleError as error:
+            if error.outcome == "timed_out":
+                raise
+            artifact, why = "differs", error.message
     if why:
-        artifact = "missing"
+        artifact = artifact if artifact == "differs" else "missing"
     elif params.get("digests"):
         digest = _client.digest({f.path: _client.sha256(ctx, params, number, f) for f in _client.files(ctx, params, found)})
         if tags.get("digest", digest) != digest:

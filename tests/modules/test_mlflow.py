@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,101 @@ class _Forgetful(dict[str, bytes]):
 
     def get(self, *_: Any) -> None:
         return None
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two key pairs on P-256: signer and other."""
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("signer", "other"):
+        private = ec.generate_private_key(ec.SECP256R1())
+        form = (s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+        (folder / f"{name}.pem").write_bytes(private.private_bytes(*form))
+        public = private.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+        (folder / f"{name}.pub").write_bytes(public)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_sig(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> bytes:
+    """What the OpenSSF's own tool leaves as `model.sig` in the files of version 1."""
+    pytest.importorskip("model_signing")
+    folder = tmp_path_factory.mktemp("version")
+    for name, content in Mlflow().files["1"].items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    argv = [sys.executable, "-m", "model_signing", "sign", "key", str(folder), "--private_key", str(keys / "signer.pem")]
+    done = subprocess.run([*argv, "--signature", str(folder / "model.sig")], capture_output=True, text=True, timeout=120)
+    assert 0 == done.returncode, done.stderr
+    return (folder / "model.sig").read_bytes()
+
+
+SIGNED: dict[str, tuple[dict[str, bytes | None], str, str]] = {
+    "signed, by whom nobody asks": ({}, "", ""),
+    "signed by the key that is asked": ({}, "signer.pub", ""),
+    "signed by another": ({}, "other.pub", "it was not made with other.pub"),
+    "not signed": ({"model.sig": None}, "signer.pub", "model.sig of fraud 1 is not there: the version is not signed"),
+    "not signed, and nobody asks": ({"model.sig": None}, "", ""),
+    "a file altered": ({"data/model.bin": b"2" * 9}, "signer.pub", "data/model.bin is not what was signed"),
+    "a file altered, and nobody asks": ({"data/model.bin": b"2" * 9}, "", "data/model.bin is not what was signed"),
+    "a file added": ({"data/evil.pkl": b"x"}, "", "data/evil.pkl was not signed: it was added"),
+    "a file removed": ({"data/model.bin": None}, "", "data/model.bin was signed and is not there"),
+    "a signature that is none": ({"model.sig": b"{}"}, "", "it is no Sigstore bundle with a signature"),
+    "a signature too large": ({"model.sig": b" " * ((16 << 20) + 1)}, "", "it is too large to be one"),
+}
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_an_alias_moves_to_what_was_signed(
+    name: str, tmp_path: Path, registry: tuple[Mlflow, dict[str, Any]], keys: Path, model_sig: bytes
+) -> None:
+    """A signature that is there holds, or the alias stays; where one is demanded it is there, by the key that is named."""
+    stand_in, params = registry
+    changed, key, why = SIGNED[name]
+    stand_in.files["1"] = {
+        path: content
+        for path, content in {**stand_in.files["1"], "model.sig": model_sig, **changed}.items()
+        if content is not None
+    }
+    params = {**params, "alias": "champion", "version": "1", **({"signed_by": str(keys / key)} if key else {})}
+    ctx = World(tmp_path, {}).context()
+    if not why:
+        alias.apply(params, CHANGE, ctx)
+        assert {"champion": "1"} == stand_in.aliases
+        return
+    with pytest.raises(ModuleError) as caught:
+        alias.apply(params, CHANGE, ctx)
+    assert why in caught.value.message
+    assert {"champion": "3"} == stand_in.aliases
+
+
+def test_only_signed_versions_are_candidates(
+    tmp_path: Path, registry: tuple[Mlflow, dict[str, Any]], keys: Path, model_sig: bytes
+) -> None:
+    """Where a signature is demanded, `last_good` is told of each version that has none or another's; no byte of a model is
+    fetched for it."""
+    stand_in, params = registry
+    stand_in.files["1"]["model.sig"] = model_sig
+    stand_in.files["3"]["model.sig"] = model_sig
+    stand_in.files["3"]["data/more.bin"] = b"x"
+    params = {**params, "alias": "champion", "signed_by": str(keys / "signer.pub")}
+    told = {one["version"]: (one["artifact"], one["why"]) for one in alias.history(params, World(tmp_path, {}).context())}
+    assert ("present", "") == told["1"]
+    assert ("differs", "model.sig of fraud 2 is not there: the version is not signed") == told["2"]
+    assert ("differs", True) == (told["3"][0], "data/more.bin was not signed" in told["3"][1])
+
+
+def test_what_nothing_lists_is_not_taken_for_signed(
+    tmp_path: Path, registry: tuple[Mlflow, dict[str, Any]], keys: Path
+) -> None:
+    """Where the server does not list a version's files, a signature that is demanded cannot be seen: the alias stays."""
+    _, params = registry
+    with pytest.raises(ModuleError, match="whether fraud 1 is signed cannot be told"):
+        _client.signed(World(tmp_path, {}).context(), params, "1", None, keys / "signer.pub")
+    _client.signed(World(tmp_path, {}).context(), params, "1", None, None)
 
 
 def test_undo_to_a_version_that_is_gone_says_so(tmp_path: Path, registry: tuple[Mlflow, dict[str, Any]]) -> None:

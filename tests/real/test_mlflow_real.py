@@ -22,12 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization as pem
+from cryptography.hazmat.primitives.asymmetric import ec
 from servers import Server, free_port, script
 from standins import Prometheus
-from world import Request, Served
+from world import Request, Served, World
 
 from engine import sshsig
 from engine.journal import Journal
+from modules.contract import Change, ModuleError
+from modules.mlflow import alias
 
 MISSING = [name for name in ("mlflow", "mlserver", "mlserver_sklearn", "sklearn") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -288,6 +292,56 @@ def moved_away(path: Path) -> Iterator[None]:
         yield
     finally:
         aside.rename(path)
+
+
+# ------------------------------------------------------------------------------------------------ signed models
+def test_the_alias_moves_to_what_was_signed_only(scene: Scene, tmp_path: Path) -> None:
+    """Version 1 is signed by the OpenSSF's tool where MLflow keeps its files; the real server hands out what was signed, or
+    the alias stays: a file that was altered there, one that was added, another key, and version 2, which nobody signed."""
+    pytest.importorskip("model_signing")
+    for name in ("signer", "other"):
+        private = ec.generate_private_key(ec.SECP256R1())
+        form = (pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
+        (tmp_path / f"{name}.pem").write_bytes(private.private_bytes(*form))
+        public = private.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / f"{name}.pub").write_bytes(public)
+    files = scene.artifact("1")
+    argv = [sys.executable, "-m", "model_signing", "sign", "key", str(files), "--private_key", str(tmp_path / "signer.pem")]
+    done = subprocess.run([*argv, "--signature", str(files / "model.sig")], capture_output=True, text=True, timeout=300)
+    assert 0 == done.returncode, done.stderr
+    there = World(tmp_path / "world", {})
+    params = {"server": scene.mlflow_url, "model": MODEL, "alias": "champion", "version": "1"}
+
+    def said(**more: str) -> str:
+        """What keeps the alias where it is; empty: it moved."""
+        scene.registry("POST", "registered-models/alias", name=MODEL, alias="champion", version="2")
+        try:
+            alias.apply({**params, **more}, Change({"version": "2"}, {"version": "1"}), there.context())
+        except ModuleError as error:
+            assert "2" == scene.alias
+            return error.message
+        return ""
+
+    signer = str(tmp_path / "signer.pub")
+    try:
+        assert ["", ""] == [said(), said(signed_by=signer)]
+        assert "it was not made with other.pub" in said(signed_by=str(tmp_path / "other.pub"))
+        assert "model.sig of tumours 2 is not there" in said(version="2", signed_by=signer)
+        told = {one["version"]: one["why"] for one in alias.history({**params, "signed_by": signer}, there.context())}
+        assert ("", True) == (told["1"], "is not signed" in told["2"])
+        (files / "added.pkl").write_bytes(b"x")
+        assert "added.pkl was not signed" in said()
+        (files / "added.pkl").unlink()
+        good = (files / "model.pkl").read_bytes()
+        (files / "model.pkl").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        assert ["model.pkl is not what was signed"] * 2 == [
+            text.rpartition(": ")[2] for text in (said(), said(signed_by=signer))
+        ]
+        (files / "model.pkl").write_bytes(good)
+        assert "" == said(signed_by=signer)
+    finally:
+        (files / "model.sig").unlink()
+        there.wire.close()
 
 
 # ------------------------------------------------------------------------------------------------ the way back and forth
