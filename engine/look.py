@@ -227,7 +227,8 @@ def _authority(story: Story, plan: Planned, now: float) -> Row:
         return Row(str(story.decision.get("decision")), key, story.decided_at - begun, known or why)
     left = words.span(max(float(story.asked.get("expires") or now) - now, 0))
     missing = len(story.counted()) < story.needed
-    open_ = f"key {len(story.counted()) + 1} of {story.needed}, expires in {left}" if missing else "every key is there"
+    asked = f"key {len(story.counted()) + 1} of {story.needed}, expires in {left}"
+    open_ = asked if missing else "every key is given, and is still to be counted"
     fact = open_ + (f"; given: {given}" if given else "")
     return Row("waiting", key, now - begun, fact)
 

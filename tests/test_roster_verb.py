@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from stage import Said, Stage, step
 
-from engine import roster, rostering, source, sshsig
+from engine import roster, rostering, source, sshsig, trust
 from engine.cli import main
 
 PEOPLE = ("ana", "bo", "cy", "dee", "moe")
@@ -89,6 +89,18 @@ def test_from_nothing_to_a_roster_that_counts(desk: Desk) -> None:
     assert "version 1 of production" in said.text
     assert "signed by ana, bo" in said.text
     assert "it counts" in said.text
+
+
+def test_beside_a_database_the_version_seen_is_remembered_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record on PostgreSQL has a folder for files on this machine: there the highest version is kept."""
+    begun(desk)
+    shutil.rmtree(desk.root / "state", ignore_errors=True)
+    files = desk.root / "files"
+    files.mkdir()
+    argv = ["--state", "postgresql://nobody@127.0.0.1:1/none", "--files", str(files), "roster", "-i", str(desk.folder)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert 0 == main.run(argv)
+    assert ["production 1 "] == [line[:13] for line in (files / trust.SEEN).read_text().splitlines()]
 
 
 def test_a_change_needs_its_signatures(desk: Desk) -> None:

@@ -21,6 +21,13 @@ def shared(state: str) -> bool:
     return "://" in state
 
 
+def here(context: click.Context | None) -> Path:
+    """The folder of this machine that goes with the record: it is the record's own, or lies beside a database."""
+    said = (context.find_root().obj if context else None) or {}
+    state = said.get("state", ".lastgood")
+    return Path(said["files"] if shared(state) else state)
+
+
 def exists(state: str) -> bool:
     """Whether there may be runs. A database is asked when it is opened."""
     from engine import sqlite_store

@@ -16,6 +16,7 @@ import click
 
 from engine import authority, inventory, plan, playbook, policy, reader, roster, source, trust
 from engine.check import HostRow
+from engine.cli import keeping
 from engine.diagnostics import Diagnostic, EngineError, Place, did_you_mean, printable
 from engine.inventory import Host, Inventory
 from engine.layout import Options
@@ -104,9 +105,8 @@ def _listed(
     people: source.Document | None, stock: Inventory, rows: Sequence[HostRow], rule: authority.Rule
 ) -> Roster | None:
     """The roster; where somebody is asked, or this machine has pinned it, it has to count, too. Raises EngineError."""
-    context = click.get_current_context(silent=True)
-    state = Path((context.find_root().obj or {}).get("state", ".lastgood")) if context else Path(".lastgood")
-    outside, environment = trust.trust(state), _home(people, stock, rows)
+    folder = keeping.here(click.get_current_context(silent=True))
+    outside, environment = trust.trust(folder), _home(people, stock, rows)
     demanded = outside.demands(environment)
     if people is None and demanded:
         summary = f"the roster of `{environment}` is pinned on this machine, and it is not there"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine import sshsig
+from engine.cli import keeping
 from engine.diagnostics import Diagnostic, EngineError, Exit, printable
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _file(folder: Path) -> Path:
 def _outside(context: click.Context) -> Trust:
     from engine import trust
 
-    return trust.trust(Path((context.find_root().obj or {}).get("state", ".lastgood")))
+    return trust.trust(keeping.here(context))
 
 
 def _wrong(document: Any, folder: Path, outside: Trust) -> EngineError | None:
