@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from engine.diagnostics import Diagnostic, EngineError, Place, printable
 
@@ -75,8 +76,13 @@ def look_alike(kind: str, text: str, place: Place) -> Diagnostic:
 
 def one_script(text: str) -> bool:
     """Whether no word of the text mixes alphabets that have letters of the same looks. Prose may hold words of several."""
-    return text.isascii() or all(len({_script(c) for c in word} & _ALPHABETS) <= 1 for word in text.split())
+    return text.isascii() or _of_one(text) or all(map(_of_one, text.split()))
 
 
+def _of_one(text: str) -> bool:
+    return len(_ALPHABETS.intersection(map(_script, set(text)))) <= 1
+
+
+@lru_cache(maxsize=4096)
 def _script(char: str) -> str:
     return unicodedata.name(char, "?").partition(" ")[0] if char.isalpha() else ""

@@ -35,6 +35,7 @@ _SHAPES = tuple(
         ("an address with a password", "://", r"[a-z][a-z0-9+.-]*://[^/?#\s:@{}]*:[^/?#\s@{}]+@"),
     )
 )
+_MARKS = re.compile("|".join(re.escape(mark) for _, mark, _ in _SHAPES))
 _GENERATED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 _LOWER = re.compile(r"[a-z]+")
 
@@ -43,9 +44,10 @@ def kind(text: str, name: str = "") -> str:
     """What `text`, which stands under the key `name`, seems to be (`an AWS access key`), or nothing."""
     if len(text) < 6 or "{{" in text:
         return ""
-    for what, mark, shape in _SHAPES:
-        if mark in text and shape.search(text):
-            return what
+    if _MARKS.search(text):
+        for what, _, shape in _SHAPES:
+            if shape.search(text):
+                return what
     if len(text) >= 24 and _GENERATED.fullmatch(text) and _disorderly(text):
         return "a generated key"
     if name and _named(name) and _VALUE.fullmatch(text):

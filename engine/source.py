@@ -17,6 +17,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -43,6 +44,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _WORDS: dict[str, Json] = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULLS = {"", "~", "null", "Null", "NULL"}
+_SIGNS = ("+", "-", ".")
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,8 @@ class Document:
         return Place(self.path, line + 1, column + 1, max(length, 1), self._line(line))
 
     def _line(self, number: int) -> str:
-        lines = self._lines()
+        lines = _split(self.text)
         return lines[number] if number < len(lines) else ""
-
-    def _lines(self) -> list[str]:
-        return _split(self.text)
 
     def keys(self, at: Keys) -> Iterator[str]:
         """The keys of the mapping at `at`."""
@@ -169,6 +168,10 @@ class _Reader:
 
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
+            # A text that may hold too many values is counted first: that takes a fourth of the time that reading takes.
+            if sum(map(self.text.count, "\n,:")) > MAX_NODES:
+                with suppress(yaml.YAMLError):
+                    self._count(yaml.parse(self.text, Loader=loader))
             return self._document(yaml.parse(self.text, Loader=loader))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -193,6 +196,30 @@ class _Reader:
         said = printable(problem) or "it cannot be read"
         return f"not YAML: {said}", place, "check brackets, quotes and the indentation here and in the lines above"
 
+    def _count(self, events: Iterator[Any]) -> None:
+        """Refuses too many values before anything is made of them. What is refused for another reason is left to `_node`."""
+        import yaml
+
+        scalar, begins, ends = yaml.ScalarEvent, yaml.CollectionStartEvent, yaml.CollectionEndEvent
+        depth = nodes = 0
+        for event in events:
+            if isinstance(event, scalar):
+                nodes += 1
+            elif isinstance(event, begins):
+                nodes, depth = nodes + 1, depth + 1
+            elif isinstance(event, ends):
+                depth -= 1
+            elif nodes:  # the document is at its end, or an alias stands in it
+                return
+            if depth > MAX_DEPTH:
+                return
+            if nodes > MAX_NODES:
+                raise self._too_many(event.start_mark)
+
+    def _too_many(self, mark: Any) -> EngineError:
+        place = self._at(mark.line, mark.column, 1)
+        return gate.stop("LG003", f"more than {MAX_NODES:,} values", place, "split the file")
+
     def _document(self, events: Iterator[Any]) -> Json:
         import yaml
 
@@ -214,52 +241,59 @@ class _Reader:
             )
         return data
 
-    def _node(self, first: Any, events: Iterator[Any]) -> Json:
-        """One node and all below it. Iterative: depth is capped by us, never by the interpreter's stack."""
+    def _node(self, event: Any, events: Iterator[Any]) -> Json:
+        """One node and all below it. Iterative: depth is capped by us, never by the interpreter's stack.
+
+        A hostile text passes here a quarter of a million times within its 2 s: what is done for every value is written out,
+        and what only a mistake needs (places above all) is made where the mistake is.
+        """
         import yaml
 
+        scalar, mapping, ends = yaml.ScalarEvent, yaml.MappingStartEvent, (yaml.SequenceEndEvent, yaml.MappingEndEvent)
         root: list[Json] = []
-        # Each open container: the container, its keys so far, the pending key (mappings only), its own path.
-        stack: list[tuple[Json, Keys]] = [(root, ())]
-        pending: list[tuple[str, int, int] | None] = [None]
-        event = first
-        scalar, sequence, mapping = yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.MappingStartEvent
+        # The open container, its path, the key that waits for its value (mappings only) and that key's position and length.
+        container: Json = root
+        path: Keys = ()
+        key: str | None = None
+        key_at, key_length = -1, 1
+        above: list[tuple[Json, Keys]] = []
         while True:
             kind = type(event)
-            if kind is yaml.SequenceEndEvent or kind is yaml.MappingEndEvent:
-                stack.pop()
-                pending.pop()
+            if kind in ends:
+                container, path = above.pop()
             else:
-                self._refuse_features(event)
-                container, path = stack[-1]
-                wants_key = type(container) is dict and pending[-1] is None
+                self.nodes += 1
+                if self.nodes > MAX_NODES or event.anchor is not None or event.tag is not None:
+                    raise self._refused(event)
                 mark = event.start_mark
-                if kind is scalar:
-                    if wants_key:
-                        pending[-1] = self._key(event, container, path)
-                    else:
-                        end = event.end_mark
-                        length = end.column - mark.column if end.line == mark.line else len(event.value)
-                        at = self._place_value(container, path, pending, mark, length)
-                        self._put(container, pending, self._scalar(event, at))
-                elif wants_key:
-                    raise self._no_key(mark)
+                line, column = mark.line, mark.column
+                if key is None and type(container) is dict:
+                    if kind is not scalar:
+                        raise self._no_key(mark)
+                    key_at, key_length = line << 32 | column, max(event.end_mark.column - column, 1)
+                    key = self._key(event, container, path, key_length)
                 else:
-                    at = self._place_value(container, path, pending, mark, 1)
-                    value: Json = {} if kind is mapping else []
-                    self._put(container, pending, value)
-                    stack.append((value, at))
-                    pending.append(None)
-                    if len(stack) > MAX_DEPTH + 1:
-                        raise gate.stop(
-                            "LG003",
-                            f"nested deeper than {MAX_DEPTH} levels",
-                            self._at(mark.line, mark.column, 1),
-                            "write it flatter",
-                        )
-                    if kind is not mapping and kind is not sequence:
-                        raise AssertionError(kind)
-            if len(stack) == 1:
+                    at = (*path, key) if key is not None else (*path, len(container)) if above else path
+                    if kind is scalar:
+                        end = event.end_mark
+                        length = end.column - column if end.line == line else len(event.value)
+                        self.marks[at] = (key_at, line, column, length, key_length)
+                        value = self._scalar(event, at)
+                    else:
+                        self.marks[at] = (key_at, line, column, 1, key_length)
+                        value = {} if kind is mapping else []
+                    if key is not None:
+                        container[key] = value
+                    else:
+                        container.append(value)
+                    key, key_at, key_length = None, -1, 1
+                    if kind is not scalar:
+                        above.append((container, path))
+                        container, path = value, at
+                        if len(above) > MAX_DEPTH:
+                            what = f"nested deeper than {MAX_DEPTH} levels"
+                            raise gate.stop("LG003", what, self._at(line, column, 1), "write it flatter")
+            if not above:
                 return root[0]
             event = next(events)
 
@@ -273,118 +307,91 @@ class _Reader:
             return gate.stop("LG007", "a template needs quotes around it", place, f'write "{place.text[start:end]}"')
         return gate.stop("LG007", "a key must be a text", place, "write the key as plain text")
 
-    def _refuse_features(self, event: Any) -> None:
-        """Anchors, aliases, tags: each can make a reviewer read something else than what runs."""
-        self.nodes += 1
+    def _refused(self, event: Any) -> EngineError:
+        """One value too many; or an anchor, an alias, a tag: each can make a reviewer read something else than what runs."""
         mark = event.start_mark
-        if len(self.found) > MAX_MISTAKES:
-            raise EngineError(())
         if self.nodes > MAX_NODES:
-            raise gate.stop(
-                "LG003", f"more than {MAX_NODES:,} values", self._at(mark.line, mark.column, 1), "split the file"
-            )
+            return self._too_many(mark)
         if event.anchor is not None:
             what = "an alias (*)" if type(event).__name__ == "AliasEvent" else "an anchor (&)"
-            raise gate.stop(
+            return gate.stop(
                 "LG008", f"{what} is not part of the language", self._at(mark.line, mark.column, len(event.anchor) + 1),
                 "write the value where it is used, or name it under `vars`",
             )  # fmt: skip
-        if event.tag is not None:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            place = self._at(mark.line, mark.column, len(tag))
-            hint = "remove it; a secret is written {{ secret('env:NAME') }}"
-            raise gate.stop("LG008", f"the tag {printable(tag)} is not part of the language", place, hint)
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        place = self._at(mark.line, mark.column, len(tag))
+        hint = "remove it; a secret is written {{ secret('env:NAME') }}"
+        return gate.stop("LG008", f"the tag {printable(tag)} is not part of the language", place, hint)
 
-    def _key(self, event: Any, container: dict[str, Json], path: Keys) -> tuple[str, int, int]:
-        mark, key = event.start_mark, event.value
-        length = max(event.end_mark.column - mark.column, 1)
-        place = self._at(mark.line, mark.column, length)
-        if key == "<<" and event.implicit[0]:
-            self.found.append(
-                Diagnostic("LG008", "a merge key (<<) is not part of the language", place, hint="write the keys out")
-            )
-        elif event.implicit[0] and not isinstance(_resolve(key), str):
-            self.found.append(
-                Diagnostic("LG007", f"the key `{printable(key)}` is not a text", place, hint=f'quote it: "{printable(key)}"')
-            )
+    def _note(self, code: str, summary: str, place: Place, hint: str, context: tuple[Place, str] | None = None) -> None:
+        """A mistake after which reading goes on, unless there are too many."""
+        self._add(Diagnostic(code, summary, place, hint=hint, context=context))
+
+    def _add(self, mistake: Diagnostic) -> None:
+        self.found.append(mistake)
+        if len(self.found) > MAX_MISTAKES:
+            raise EngineError(())
+
+    def _key(self, event: Any, container: dict[str, Json], path: Keys, length: int) -> str:
+        key: str = event.value
+        plain = event.implicit[0]
+        fits = len(key) <= MAX_SCALAR
+        if plain and fits and key not in container and key.isascii() and key != "<<" and type(_resolve(key)) is str:
+            return key
+        place = self._at(event.start_mark.line, event.start_mark.column, length)
+        if not fits:
+            raise gate.stop("LG003", f"a key longer than {MAX_SCALAR >> 10} KiB", place, "write a shorter one")
+        if plain and key == "<<":
+            self._note("LG008", "a merge key (<<) is not part of the language", place, "write the keys out")
+        elif plain and not isinstance(_resolve(key), str):
+            self._note("LG007", f"the key `{printable(key)}` is not a text", place, f'quote it: "{printable(key)}"')
         elif key in container:
             first = self.marks[(*path, key)][0]
             context = (self._at(first >> 32, first & 0xFFFFFFFF, length), "first here")
-            self.found.append(
-                Diagnostic(
-                    "LG009", f"the key `{printable(key)}` stands twice", place, hint="keep one of the two", context=context
-                )
-            )
+            self._note("LG009", f"the key `{printable(key)}` stands twice", place, "keep one of the two", context)
         elif not gate.one_script(key):
-            self.found.append(gate.look_alike("key", key, place))
-        if len(key) > MAX_SCALAR:
-            raise gate.stop("LG003", f"a key longer than {MAX_SCALAR >> 10} KiB", place, "write a shorter one")
-        if not event.implicit[0]:
+            self._add(gate.look_alike("key", key, place))
+        if not plain:
             self._escaped(key, place)
-        return key, mark.line << 32 | mark.column, length
-
-    def _place_value(self, container: Json, path: Keys, pending: list[Any], mark: Any, length: int) -> Keys:
-        if type(container) is dict:
-            key, key_at, key_length = pending[-1]
-            at = (*path, key)
-        elif len(pending) == 1:
-            at, key_at, key_length = path, -1, 1
-        else:
-            at, key_at, key_length = (*path, len(container)), -1, 1
-        self.marks[at] = (key_at, mark.line, mark.column, length, key_length)
-        return at
-
-    @staticmethod
-    def _put(container: Json, pending: list[Any], value: Json) -> None:
-        if type(container) is dict:
-            container[pending[-1][0]] = value
-            pending[-1] = None
-        else:
-            container.append(value)
+        return key
 
     def _scalar(self, event: Any, at: Keys) -> Json:
         text: str = event.value
         if len(text) > MAX_SCALAR:
-            raise gate.stop(
-                "LG003",
-                f"a text longer than {MAX_SCALAR >> 10} KiB",
-                self._value(at),
-                "keep large data in a file of its own",
-            )
+            what, hint = f"a text longer than {MAX_SCALAR >> 10} KiB", "keep large data in a file of its own"
+            raise gate.stop("LG003", what, self._value(at), hint)
         if not text.isascii() and not gate.one_script(text):
-            self.found.append(gate.look_alike("text", text, self._value(at)))
-        name = at[-1] if at and isinstance(at[-1], str) else ""
-        if what := leak.kind(text, name):
+            self._add(gate.look_alike("text", text, self._value(at)))
+        name = at[-1] if at else ""
+        if what := leak.kind(text, name if type(name) is str else ""):
             for line in range(event.start_mark.line, event.end_mark.line + 1):
                 begin = event.start_mark.column if line == event.start_mark.line else 0
                 self.secrets[line] = min(begin, self.secrets.get(line, begin))
-            self.found.append(_written_down(what, self._value(at)))
+            self._add(_written_down(what, self._value(at)))
         if not event.implicit[0]:
-            self._escaped(text, self._value(at))
+            if not (text.isascii() and text.isprintable()):
+                self._escaped(text, self._value(at))
             return text
         value = _resolve(text)
         if type(value) is int and abs(value) > MAX_INTEGER:
-            self.found.append(
-                Diagnostic(
-                    "LG010", f"a number of {len(text)} digits", self._value(at), hint="quote it if it is a name or a version"
-                )
-            )
+            self._note("LG010", f"a number of {len(text)} digits", self._value(at), "quote it if it is a name or a version")
             return 0
-        vanished = value == 0 and type(value) is float and bool(re.match(r"[^eE]*[1-9]", text))
-        if _SPECIAL.fullmatch(text) or vanished or (type(value) is float and value in (float("inf"), float("-inf"))):
-            what = "too small a number" if vanished else "not a finite number"
-            hint = "write a number that a computer can hold"
-            self.found.append(Diagnostic("LG010", f"`{printable(text)}` is {what}", self._value(at), hint=hint))
-            return 0
+        if type(value) is float or (value == text and text.startswith(_SIGNS)):
+            vanished = value == 0 and bool(re.match(r"[^eE]*[1-9]", text))
+            if vanished or _SPECIAL.fullmatch(text) or value in (math.inf, -math.inf):
+                what = "too small a number" if vanished else "not a finite number"
+                hint = "write a number that a computer can hold"
+                self._note("LG010", f"`{printable(text)}` is {what}", self._value(at), hint)
+                return 0
         return value
 
     def _escaped(self, text: str, place: Place) -> None:
         """What may not stand in the text may not be written as an escape either."""
         if gate.FORBIDDEN.search(text):
-            self.found.append(Diagnostic("LG004", "an escaped control or invisible character", place, hint="delete it"))
+            self._note("LG004", "an escaped control or invisible character", place, "delete it")
         elif not unicodedata.is_normalized("NFC", text):
             hint = "write the composed form: two spellings of one name would look the same"
-            self.found.append(Diagnostic("LG004", "a character is escaped in its decomposed form", place, hint=hint))
+            self._note("LG004", "a character is escaped in its decomposed form", place, hint)
 
     def _at(self, line: int, column: int, length: int) -> Place:
         lines = _split(self.text)
@@ -404,8 +411,9 @@ def _resolve(text: str) -> Json:
         return _WORDS.get(text, text)
     if first.isdigit() or first in "+-.":
         if _INT.fullmatch(text):
+            digits = text.lstrip("+-")
             # 0644 would be 420 to one reader and 644 to another: it stays a text, and a number is wanted elsewhere.
-            return text if text.lstrip("+-")[:1] == "0" and len(text.lstrip("+-")) > 1 else int(text[:20])
+            return text if digits[0] == "0" and len(digits) > 1 else int(text[:20])
         if _FLOAT.fullmatch(text):
             return float(text)
     return None if text in _NULLS else text

@@ -59,7 +59,7 @@ CHARACTERS: dict[str, bytes] = {
     "byte-order-mark": b"\xef\xbb\xbf" + WHOLE.encode(),
     "decomposed-key": (HEAD + "vars: {cafe\u0301: 1, caf\u00e9: 2}\n" + ALIAS).encode(),
 }
-#: Sizes and depths, within bounded processor time and 256 MiB.
+#: Sizes and depths, within 2 s of processor time and 256 MiB.
 SIZES: dict[str, Callable[[], bytes]] = {
     "brackets-3000": lambda: b"name: " + b"[" * 3_000 + b"\n",
     "brackets-200000": lambda: b"name: " + b"[" * 200_000 + b"\n",
@@ -159,13 +159,9 @@ main()
 """
 
 
-#: 2 s are wanted, of a machine at rest; a shared one may be so many times as slow, counted in processor time too.
-SLOW = 3
-
-
 @pytest.mark.parametrize("name", SIZES)
 def test_what_is_too_large_is_refused_early(name: str, tmp_path: Path) -> None:
-    """Whatever its size or depth, a text is judged in bounded processor time and 256 MiB, and never ends the process."""
+    """Whatever its size or depth, a text is judged within 2 s of processor time and 256 MiB, and never ends the process."""
     (tmp_path / f"{name}.yml").write_bytes(SIZES[name]())
     output = tmp_path / "output"
     with output.open("wb") as into:
@@ -175,7 +171,7 @@ def test_what_is_too_large_is_refused_early(name: str, tmp_path: Path) -> None:
         child.returncode = os.waitstatus_to_exitcode(status)
     told = f"$ engine validate {name}.yml\n{output.read_text('utf-8')}exit {child.returncode}\n"
     _compare(HOSTILE / f"{name}.txt", told)
-    assert used.ru_utime + used.ru_stime < 2 * SLOW
+    assert used.ru_utime + used.ru_stime < 2
     assert int((tmp_path / "peak").read_text()) < 256 << 10
 
 
