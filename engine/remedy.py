@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine import undo
+from engine import abreast, undo
 from engine.playbook import Playbook
 from engine.site import Site
 from engine.walk import Walk
@@ -52,6 +52,21 @@ def _put_back(site: Site, walk: Walk) -> str:
         site.journal.append(site.run, "host.undone", {}, walk.row.name)
         return "undone"
     return "held" if walk.undoing == "verification" else "failed"
+
+
+def cancelled(site: Site, walks: Sequence[Walk]) -> str:
+    """Puts back what a run has changed whose cancel asks for that; returns what is not back, as a sentence, or nothing.
+
+    Where the playbook asks for keys nothing is put back here. Those that were given let the replaced version go; that it
+    comes back was not part of them, as it is where a step's own `on_failure` says so, and one person could cancel a run at
+    its very end. To stop takes no key, so the run ends here, and `engine undo` asks for them.
+    """
+    if site.plan.playbook.authority.mode != "automatic":
+        return "what was changed is not put back yet: that takes keys" if site.touched else ""
+    begin(site, [walk for walk in walks if not walk.undoing], CANCEL)
+    undone = abreast.each(lambda row: (row.name, undo.host(site, row)), site.plan.hosts, 64)
+    left = ", ".join(f"{name} ({how})" for name, how in undone if how in ("drifted", "failed"))
+    return f"not put back: {left}" if left else ""
 
 
 def candidate(site: Site, walk: Walk, book: Playbook) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from engine import abreast, effect, ending, evidence, outbox, preview, recall, remedy, step, undo
+from engine import abreast, effect, ending, evidence, outbox, preview, recall, remedy, step
 from engine.diagnostics import Exit
 from engine.effect import Drifted, Settled
 from engine.journal import Entry
@@ -439,17 +439,14 @@ class Run:
                 self.journal.append(self.id, "run.interrupted", {"why": "stopped by a person"})
             self.outbox.close(patience=1.0)
             return Exit.INTERRUPTED if self.stopping == "interrupted" else Exit.WAITING
-        undone: list[tuple[str, str]] = []
-        if self.stopping == "cancelled" and self.cancel_undo:
-            remedy.begin(self.site, [walk for walk in self.walks.values() if not walk.undoing], remedy.CANCEL)
-            undone = abreast.each(lambda row: (row.name, undo.host(self.site, row)), self.plan.hosts, 64)
-        left = ", ".join(f"{name} ({how})" for name, how in undone if how in ("drifted", "failed"))
+        back = self.stopping == "cancelled" and self.cancel_undo
+        left = remedy.cancelled(self.site, list(self.walks.values())) if back else ""
         results = [walk.result for walk in self.walks.values()]
         word = ending.outcome(results, self.stopping)
         why = ending.why(results, self.stopping, word, self.plan.tolerated, self.site.deadline)
         body: dict[str, Json] = {"outcome": word, "exit": int(ending.EXITS[word]), "why": why}
         if left:
-            body["why"] = f"not put back: {left}"
+            body["why"] = left
         if self.stopping == "deadline" and "" in results:
             body["cause"] = "deadline"
         if glass := self.leave.settled.get("glass"):

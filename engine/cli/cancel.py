@@ -20,7 +20,9 @@ PATIENCE = 5.0
 @click.command(epilog="Reference: docs/reference/commands.md")
 @click.argument("run", required=False)
 @click.option("--because", default="", help="Why, for the record.")
-@click.option("--undo", "undo_too", is_flag=True, help="Put back what the run has changed.")
+@click.option(
+    "--undo", "undo_too", is_flag=True, help="Put back what the run has changed; where it took keys, that does too."
+)
 @click.option("--as", "by", default=None, help="Who cancels (default: the login name).")
 @click.pass_context
 def command(context: click.Context, /, run: str | None, because: str, undo_too: bool, by: str | None) -> int:
@@ -33,6 +35,9 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
 
     A run that no process holds is cleaned up, and put back where that is asked for, by this command. An undo stops after the
     change that it is putting back.
+
+    To stop takes no key. To put back takes those that engine undo asks for: the run is stopped at once, the question is
+    asked, and this command ends with exit 5 instead of waiting for the answer.
     """
     from engine import journal, words
     from engine.cli import opening, running
@@ -50,7 +55,34 @@ def command(context: click.Context, /, run: str | None, because: str, undo_too: 
     else:
         body = {"by": opening.requester(by), "why": because, "undo": undo_too}
         earlier = store.append(run, "cancel.asked", body)
-    return _honoured(context, store, run, earlier)
+    code = _honoured(context, store, run, earlier)
+    return _keyed(context, store, run, by) or code if earlier.body.get("undo") else code
+
+
+def _keyed(context: click.Context, store: Journal, run: str, by: str | None) -> int:
+    """Begins `engine undo` of a run that took keys and is now cancelled: its question is asked, and not waited for."""
+    from engine import journal
+    from engine.cli import undo
+
+    if not _took_keys(store.entries(run)):
+        return Exit.DONE
+    until = time.monotonic() + PATIENCE
+    while store.held(run) and time.monotonic() < until:  # it has ended, and still writes its report
+        time.sleep(0.1)
+    last = journal.ending(store.entries(run))
+    if last is None or store.held(run):
+        click.echo(f"To put back takes keys: once it has stopped, engine undo {run} asks for them", err=True)
+        return Exit.WAITING
+    if last.body["outcome"] != "cancelled":
+        return Exit.DONE
+    said = {"playbook": None, "inventories": (), "keys": (), "no_wait": True}
+    code: int = context.invoke(undo.command, run=run, yes=True, by=by, **said)
+    return code
+
+
+def _took_keys(entries: Sequence[Entry]) -> bool:
+    """Whether people were asked for keys before the run could change anything."""
+    return any(entry.kind == "key.asked" for entry in entries)
 
 
 def _over(run: str, last: Entry, undo_too: bool) -> str:
@@ -120,7 +152,7 @@ def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int
     from engine.cli import resume, running
 
     entries = store.entries(run)
-    undo = bool(asked.body.get("undo"))
+    undo = bool(asked.body.get("undo")) and not _took_keys(entries)
     going = ", ".join(step.operation for step in story.tell(entries).steps.values() if step.operation)
     open_ = (f"the stop of operation {going}", going), ("its clean-up", _cleans_up(entries)), ("the undo", undo)
     works = [word for word, there in open_ if there]

@@ -295,3 +295,68 @@ def test_an_undo_that_waits_for_keys(tmp_path: Path) -> None:
     stage.trouble("v")
     assert 0 == stage.resume().exit, "the run itself was not cancelled"
     assert ["a/w", "a/v"] == [line.split()[0] for line in stage.effects()]
+
+
+def keyed(tmp_path: Path, *steps: dict[str, Any]) -> Stage:
+    """A run of these steps for which ana and ben have given their keys; it waits to be taken up."""
+    stage = Stage(tmp_path, {"execution": list(steps), "authority": TWO_KEYS}).people()
+    for name in ("a", "w"):
+        stage.have(name, {"x": 0})
+    assert 5 == stage.run("--no-wait").exit
+    stage.approve()
+    return stage
+
+
+def test_to_stop_takes_no_key_and_to_put_back_does(tmp_path: Path) -> None:
+    """`cancel --undo` of a run that took keys stops it at once, puts nothing back, and asks the question of `engine undo`."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}, thing={"slow": 600}, timeout="1h"))
+    with stage.process("resume", "-y") as process:
+        until(seen(stage, "step.intent", "/w"))
+        began = time.monotonic()
+        said = stage.engine("cancel", "--undo", "--as", "eve")
+        assert time.monotonic() - began < 20
+        process.communicate(timeout=60)
+    assert (1, 5) == (process.returncode, said.exit)
+    assert "RB-0001 is cancelled (what was changed is not put back yet: that takes keys)" in said.text
+    assert "a execution/a: back to x 0" in said.text
+    assert "cancelled" == stage.ended["outcome"]
+    assert {"x": 1} == stage.thing("a"), "one person alone brings nothing back"
+    assert "undo RB-0001: back to x 0" == stage.entries(kind="key.asked")[-1].body["facts"]["act"]
+    stage.approve()
+    assert 0 == stage.undo().exit
+    assert ({"x": 0}, {"x": 0}) == (stage.thing("a"), stage.thing("w"))
+
+
+def test_to_put_back_takes_keys_where_nobody_runs_it_too(tmp_path: Path) -> None:
+    """The same where a later resume carries the cancel out; and a refusal of the undo is obeyed."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}))
+    stage.trouble("w", apply="breaks")
+    assert 1 == stage.resume("--forks", "1").exit
+    with stage.store() as store:  # killed after the cancel was asked for: nobody but a resume will see it
+        store.append("RB-0001", "run.resumed", {"by": "eve"})
+        store.append("RB-0001", "cancel.asked", {"by": "eve", "why": "", "undo": True})
+    assert 1 == stage.resume().exit
+    assert ("cancelled", {"x": 1}) == (stage.ended["outcome"], stage.thing("a"))
+    assert 5 == stage.engine("undo", "-y", "--as", "eve", "--no-wait").exit
+    assert 0 == stage.engine("reject", "RB-0001", "--key", str(tmp_path / "ben"), "--because", "it serves well").exit
+    assert 6 == stage.undo().exit
+    assert {"x": 1} == stage.thing("a")
+
+
+def test_nothing_is_asked_where_nothing_was_changed(tmp_path: Path) -> None:
+    """`cancel --undo` of a run that waits for its own keys ends it, and asks nobody for anything."""
+    stage = Stage(tmp_path, {"execution": [step("w", {"x": 1})], "authority": TWO_KEYS}).people()
+    assert 5 == stage.run("--no-wait").exit
+    said = stage.engine("cancel", "--undo", "--as", "eve")
+    assert 0 == said.exit
+    assert "RB-0001 has left nothing to put back" in said.text
+    assert ("cancelled", 1) == (stage.ended["outcome"], len(stage.entries(kind="key.asked")))
+
+
+def test_what_the_playbook_itself_puts_back_takes_no_further_key(tmp_path: Path) -> None:
+    """`on_failure: undo` is part of what the keys were given for: it is carried out without a question."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}, on_failure="undo"))
+    stage.trouble("w", apply="breaks")
+    assert 1 == stage.resume().exit
+    assert ("undone", {"x": 0}) == (stage.ended["outcome"], stage.thing("a"))
+    assert 1 == len(stage.entries(kind="key.asked"))
