@@ -1,7 +1,8 @@
 """Makes the golden scenes of this version: run it once for each release, before the version's number is raised.
 
     python tests/golden/make.py             every scene, into journals/VERSION (as root, or whoever may make PLACE)
-    python tests/golden/make.py 0.2.0rc1    into a folder of this name, where VERSION is there already
+    python tests/golden/make.py 0.2.0rc1    into a folder of this name, where VERSION is there already (0.1.0-format-2: what
+                                            0.1.0 wrote once its store had leases)
 
 Every scene is played by command lines in PLACE, a folder that no machine has otherwise: a run records its place.
 What then lies on the disk is the scene. After that it is played to its end, in the same place and with the same engine:

@@ -51,6 +51,7 @@ verification:
     id: serves
     look: {name: weight, is: {old: 100}}
 """
+PUTS_BACK = THREE.replace("verification:", "    on_failure: undo\nverification:")
 WEIGHT = {("a", "weight"): {"old": 0, "new": 100}}
 
 TWO_KEYS = """\
@@ -223,5 +224,10 @@ SCENES = (
         "cancel-asked", "Killed in the middle of a step; then somebody asked for a cancel that puts everything back.",
         THREE, [(RUN, KILLED), ("cancel --undo --as eve", 0)], [RESUME, RESUME], things=WEIGHT,
         troubles={("a", "weight"): {"apply": ["dies_after", 1]}},
+    ),
+    Scene(
+        "put-back-half-way", "A step that asks for an undo has failed; killed in the second change that was put back.",
+        PUTS_BACK, [(RUN, KILLED)], [RESUME, RESUME, UNDO], things=WEIGHT,
+        troubles={("a", "note"): {"apply": "breaks"}, ("a", "freeze"): {"undo": ["dies_after", 1]}},
     ),
 )  # fmt: skip

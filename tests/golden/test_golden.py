@@ -19,6 +19,8 @@ import goldens
 import pytest
 import scenes
 
+from engine import store
+
 HERE = Path(__file__).parent
 
 
@@ -30,6 +32,12 @@ def test_every_version_has_its_scenes() -> None:
     """The scenes that there are have been made, and each says what comes after it."""
     assert {scene.name for scene in scenes.SCENES} <= {path.name for path in goldens.scenes()}
     assert all("\n$ " in (scene / "end.txt").read_text() for scene in goldens.scenes())
+
+
+def test_every_format_has_its_scenes() -> None:
+    """Of every form that the tables of a store have had there are stores, among them the one that is written today."""
+    texts = [(scene / "journal.sql").read_text() for scene in goldens.scenes()]
+    assert [*range(1, store.FORMAT + 1)] == sorted({int(text.split(";")[0].partition("=")[2]) for text in texts})
 
 
 @pytest.mark.parametrize("scene", goldens.scenes(), ids=_name)
