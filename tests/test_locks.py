@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from places import Places
 from stage import Stage, step
+from terminal import Terminal
 
 from engine.diagnostics import Exit
+from engine.store import JournalError
 
 STEPS = [step("one", {"x": 1}), step("two", {"x": 2}, thing={"slow": 5}), step("three", {"x": 3})]
 
@@ -83,6 +86,42 @@ def test_a_lock_that_has_changed_hands_is_not_broken(stage: Stage, running: subp
     assert (Exit.LOCKED, True) == (said.exit, f"token {token}" in said.text), said
     assert [] == stage.entries(kind="lock.broken")
     assert 0 == stage.engine("locks", "break", "rb-0001", "--because", "x", "--yes", "--token", str(token)).exit
+
+
+def test_on_a_terminal_the_run_is_typed(stage: Stage) -> None:
+    """On a terminal it shows what it stops and wants that run's name, typed; anything else, or Ctrl-C, breaks nothing."""
+    with stage.store() as store:
+        run = store.start({"name": "A drill"})
+        store.lock(run, ["a", "b"], "a drill")
+        for typed in ("yes", "a", "RB-0002"):
+            with Terminal(stage, "locks", "break", "a") as asked:
+                asked.shows("Why do you break it?:")
+                assert "RB-0001 a drill" in asked.text
+                assert f"process {os.getpid()}" in asked.text
+                assert "hosts a, b" in asked.text
+                asked.types("it hangs")
+                asked.shows("It stops RB-0001. Type RB-0001 to break it:")
+                asked.types(typed)
+                assert Exit.USAGE == asked.ends()
+                assert f"'{typed}' is not RB-0001: nothing was broken." in asked.text
+        with Terminal(stage, "locks", "break", "RB-0001", "--because", "it hangs") as asked:
+            asked.shows("to break it:")
+            assert "Why do you break it?" not in asked.text
+            asked.types("\x03")
+            assert Exit.INTERRUPTED == asked.ends()
+        assert store.held(run)
+        assert [] == store.entries(run, 1)
+        with Terminal(stage, "locks", "break", "a", "--as", "ben") as asked:
+            asked.shows("Why do you break it?:")
+            asked.types("it hangs")
+            asked.shows("to break it:")
+            asked.types(" rb-0001 ")
+            assert Exit.DONE == asked.ends()
+            assert "broken: RB-0001 stops before its next effect" in asked.text
+        (entry,) = [entry for entry in store.entries(run) if entry.kind == "lock.broken"]
+        assert ("a", "ben", "it hangs") == (entry.host, entry.body["by"], entry.body["why"])
+        with pytest.raises(JournalError, match="LG082"):
+            store.append(run, "step.intent", {}, "a", "execution/one")
 
 
 def test_nothing_is_broken_by_the_way(stage: Stage) -> None:
