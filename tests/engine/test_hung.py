@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from fleet import Fleet, check, thing
-from stage import Stage, step
+from stage import Stage, step, until
+from terminal import Terminal
 
 from engine.diagnostics import Exit
 
@@ -150,3 +151,35 @@ def test_a_hung_undo(tmp_path: Path, release: threading.Event, monkeypatch: pyte
     undone = fleet.entries("undo.outcome")[-1].body
     assert "failed" == undone["outcome"]
     assert "may still take effect" in undone["why"]
+
+
+def test_one_of_two_hundred_as_typed(tmp_path: Path) -> None:
+    """A service that hangs in a fleet's second batch: its batch goes on, everybody who looks is told whom the run waits on,
+    and after its own time the next batches follow. Recap and status say who is not through, and a resume does only that."""
+    names = [f"h{n:03}" for n in range(200)]
+    sections = {"execution": [step("w", {"x": 1}, timeout="4s")], "serial": 50, "max_failed": 1}
+    stage = Stage(tmp_path, sections, names)
+    stage.trouble("w", "h077", read="stuck")
+    soon = "from engine import calling, live; calling.LATE, live.SOON = 1.0, 1.0\n"
+    with Terminal(stage, "run", str(stage.playbook), "-i", str(stage.stock), before=soon) as run:
+        until(stage.beside("w.stuck", "h077").exists)
+        until(lambda: 99 == len(stage.effects()))
+        assert "waits for h077 for" in stage.engine("status").text
+        run.shows("waiting on h077 for")
+        assert [] == stage.effects("h100"), "the third batch waits for the second"
+        assert Exit.FAILED == run.ends(), run.text
+        told = run.text
+    outcomes = {entry.host: entry for entry in stage.entries(kind="step.outcome")}
+    assert {"h077": "timed_out"} == {n: e.body["outcome"] for n, e in outcomes.items() if e.body["outcome"] != "changed"}
+    hung = outcomes["h077"]
+    third = next(entry for entry in stage.entries(kind="batch.started") if entry.body["number"] == 3)
+    assert third.seq > hung.seq
+    assert third.at - hung.body["started"] < 10, "its four seconds, and one until it is left behind"
+    for said in (told, stage.engine("status").text):
+        assert "200: 199 changed, 1 timed_out (h077)" in said
+    done = sorted(stage.effects())
+    assert [f'{host}/w {{"x": 1}}' for host in names if host != "h077"] == done, "each of the others once"
+    stage.trouble("w", "h077")
+    assert Exit.DONE == stage.resume().exit
+    assert 'h077/w {"x": 1}' == stage.effects()[-1]
+    assert [f'{host}/w {{"x": 1}}' for host in names] == sorted(stage.effects())
