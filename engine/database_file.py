@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +69,7 @@ def looked_at(path: Path, version: str) -> str:
                 f"{path} has a write-ahead log, in which SQLite {version} can lose what was acknowledged",
                 "use an engine with SQLite 3.51.3 or later; there: PRAGMA journal_mode=DELETE",
             )
-        _own_log(path, header)
+        _own_log(path)
         return "wal"
     if (header.write, header.read) != (1, 1):
         said = f"{path} is in a mode ({header.write}, {header.read}) that is not one of those proven safe: delete, wal"
@@ -181,23 +183,55 @@ def _own_journal(path: Path, journal: Path) -> None:
         return
 
 
-def _own_log(path: Path, header: _Header) -> None:
-    """Raises JournalError for a write-ahead log with the first page of another store."""
+def _own_log(path: Path) -> None:
+    """Raises JournalError for a write-ahead log of another store, or of another time of this one.
+
+    Every commit of ours writes the first page too, whose count of changes is then that of the commit before, or one more.
+    So a log begins at most one change after the database that it belongs to, and ends no earlier than what was copied into
+    that. A connection that stays alone counts once, however much it commits: two times within one such stretch look alike.
+
+    Another process may begin the log anew meanwhile: only what the same log (by its salts) says before and after counts.
+    """
     log = _beside(path, "-wal")
-    if not log.is_file():
-        return
-    with log.open("rb") as file:
-        start = file.read(32)
-        if len(start) < 32 or struct.unpack_from(">I", start)[0] not in _WAL_MAGIC:
+    while (before := _log(log)) is not None:
+        with path.open("rb") as file:
+            header = _header(file.read(100))
+        pages = list(_first_pages(log, *before))
+        if before != _log(log):
+            continue
+        counts = [page.changes for page in pages]
+        if header is None or any(page.identity != header.identity for page in pages):
+            said = f"{log.name} beside {path} is of another database, whose pages would take the place of this one's"
+        elif counts and not min(counts) - 1 <= header.changes <= max(counts):
+            said = (
+                f"{log.name} beside {path} is of another time of it: that has seen change {header.changes}, and the log has "
+                f"{min(counts)} to {max(counts)}; one of the two was put there without the other"
+            )
+        else:
             return
-        page, salts, at = struct.unpack_from(">I", start, 8)[0], start[16:24], 32
+        raise _untrusted("LG076", said, "keep a copy of both, then move the log away or restore its database")
+
+
+def _log(log: Path) -> tuple[int, bytes] | None:
+    """Page size and salts of a log; None where there is nothing that SQLite would take."""
+    try:
+        with log.open("rb") as file:
+            start = file.read(32)
+    except OSError:
+        return None
+    if len(start) < 32 or struct.unpack_from(">I", start)[0] not in _WAL_MAGIC:
+        return None
+    return struct.unpack_from(">I", start, 8)[0], start[16:24]
+
+
+def _first_pages(log: Path, page: int, salts: bytes) -> Iterator[_Header]:
+    """The first page's header, as often as the log has that page."""
+    with suppress(OSError), log.open("rb") as file:  # it goes when the last connection closes
+        at = file.seek(32)
         while len(head := file.read(124)) == 124 and head[8:16] == salts:
-            found = _header(head[24:]) if head[:4] == b"\0\0\0\1" else None
-            if found is not None and found.identity != header.identity:
-                said = f"{log.name} beside {path} is of another database, whose pages would take the place of this one's"
-                raise _untrusted("LG076", said, "keep a copy of both, then move the log away or restore its database")
-            at += 24 + page
-            file.seek(at)
+            if head[:4] == b"\0\0\0\1" and (found := _header(head[24:])) is not None:
+                yield found
+            at = file.seek(at + 24 + page)
 
 
 def _beside(path: Path, ending: str) -> Path:

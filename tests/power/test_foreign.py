@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import struct
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from course import lay, lived
 from images import Image, Model, whole
 from recording import Connection
 
+from engine import database_file
 from engine.journal import Journal, JournalError
 from engine.sqlite_store import SqliteStore
 
@@ -64,6 +67,71 @@ def test_a_journal_of_an_earlier_state_is_refused(memory: Path) -> None:
     with pytest.raises(JournalError, match="LG076"):
         opened(folder, "delete")
     assert kept == (folder / "journal.db").read_bytes()
+
+
+def living(folder: Path, *, more: int) -> Image:
+    """What lies in the folder of a store with a write-ahead log while a process that has just begun `more` runs is alive."""
+    store = opened(folder, "wal")
+    for _ in range(more):
+        store.start({})
+    image = {path.name: path.read_bytes() for path in folder.glob("journal.db*") if not path.name.endswith("-shm")}
+    store.close()  # the last one copies the log into the database
+    return image
+
+
+def test_a_log_of_another_time_is_refused(memory: Path) -> None:
+    """A database that was restored without its log, and a log without its database: refused by name, before one is laid over
+    the other. Both with their own are taken."""
+    folder = memory / "state"
+    opened(folder, "delete").close()
+    with contextlib.closing(sqlite3.connect(folder / "journal.db")) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+    first, _, last = [living(folder, more=2) for _ in range(3)]
+    for runs, image in ((2, first), (6, last)):
+        lay(folder, image)
+        journal = opened(folder, "wal")
+        assert f"RB-{runs:04}" == journal.latest()
+        journal.close()
+    for database, log in ((first, last), (last, first)):
+        mixed = {"journal.db": database["journal.db"], "journal.db-wal": log["journal.db-wal"]}
+        lay(folder, mixed)
+        with pytest.raises(JournalError, match=r"LG076: journal\.db-wal beside .* is of another time of it"):
+            opened(folder, "wal")
+        assert mixed == {path.name: path.read_bytes() for path in folder.glob("journal.db*")}
+
+
+def test_a_log_that_is_begun_anew_meanwhile_is_the_stores_own(memory: Path) -> None:
+    """Other processes that commit, copy the log into the database and begin it anew give no reason to refuse."""
+    folder = memory / "state"
+    opened(folder, "delete").close()
+    with contextlib.closing(sqlite3.connect(folder / "journal.db")) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+    stop, begun = threading.Event(), list[int]()
+
+    def writes() -> None:
+        while not stop.is_set():
+            db = Connection(folder / "journal.db")
+            db.execute("PRAGMA busy_timeout=5000")
+            db.execute("PRAGMA wal_autocheckpoint=2")
+            for _ in range(20):
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("INSERT INTO entries VALUES (?, 1, 1, '', '', '', '{}', '')", (f"X{len(begun)}",))
+                db.execute(f"PRAGMA application_id={number}")
+                db.execute("COMMIT")
+                begun.append(1)
+            db.close()
+
+    number = struct.unpack_from(">I", (folder / "journal.db").read_bytes(), 68)[0]
+    thread = threading.Thread(target=writes)
+    thread.start()
+    try:
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            assert "wal" == database_file.looked_at(folder / "journal.db", "3.51.3")
+    finally:
+        stop.set()
+        thread.join()
+    assert len(begun) > 40
 
 
 def test_a_journal_that_would_empty_the_store_is_refused(memory: Path) -> None:
