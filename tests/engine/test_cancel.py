@@ -308,7 +308,7 @@ def keyed(tmp_path: Path, *steps: dict[str, Any]) -> Stage:
 
 
 def test_to_stop_takes_no_key_and_to_put_back_does(tmp_path: Path) -> None:
-    """`cancel --undo` of a run that took keys stops it at once, puts nothing back, and asks the question of `engine undo`."""
+    """`cancel --undo` of a run that took keys stops it at once, puts nothing back, and asks what `engine undo` asks."""
     stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}, thing={"slow": 600}, timeout="1h"))
     with stage.process("resume", "-y") as process:
         until(seen(stage, "step.intent", "/w"))
