@@ -1,4 +1,4 @@
-"""What all tests share: where nothing may be skipped a skip fails; real servers share a worker; hypothesis is calm."""
+"""What all tests share: where nothing may be skipped a skip fails; what takes long comes first; hypothesis is calm."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ SKIP_NOTHING = os.environ.get("LASTGOOD_SKIP_NOTHING") == "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests of a file that starts a server: the server starts once, and not beside the next one."""
+    """Files that take long come first: workers are handed whole files, and the last one should not be waited for."""
+    long: dict[Path, int] = {}
     for item in items:
-        if item.get_closest_marker("real") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("real"))
+        weight = 2 if item.get_closest_marker("real") else 1 if item.get_closest_marker("slow") else 0
+        long[item.path] = max(weight, long.get(item.path, 0))
+    items.sort(key=lambda item: -long[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

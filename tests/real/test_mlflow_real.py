@@ -36,7 +36,6 @@ from modules.mlflow import alias
 MISSING = [name for name in ("mlflow", "mlserver", "mlserver_sklearn", "sklearn") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.xdist_group("mlflow"),  # the servers are started once, not once for each worker
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install 'lastgood[test]')"),
 ]
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "mlflow-rollback.yml"
