@@ -256,7 +256,9 @@ class Journal:
         return JournalError("LG072", said, f"nothing more was changed; {hint}")
 
     def _gone(self, run: str) -> JournalError:
-        said = f"{run} is not this process's any more: its lock was broken, or lapsed while this process was not heard from"
+        said = (
+            f"{run} is not this process's any more: its lock was broken, given back, or lapsed while it was not heard from"
+        )
         return JournalError(
             "LG082", said, f"nothing more was changed by it; engine status {run} shows who has it now", Exit.LOCKED
         )
@@ -404,7 +406,7 @@ class Journal:
         if self._broken is not None:
             raise self._failed()
         held = self._held.get(run)
-        if held and (run in self._lost or (leases.moment() > held.renewed + self.lease * 2 / 3 and not self._renewed(run))):
+        if run in self._lost or (held and (leases.moment() > held.renewed + self.lease * 2 / 3 and not self._renewed(run))):
             raise self._gone(run)
 
     def token(self, run: str) -> int:
@@ -413,7 +415,9 @@ class Journal:
         return held.token if held else 0
 
     def unlock(self, run: str) -> None:
-        """Gives the run and its hosts back."""
+        """Gives the run and its hosts back. What this process still has under way for it begins and writes nothing more."""
+        if run in self._held:  # first of all: whoever finds that nothing is held must find this
+            self._lost.add(run)
         held = self._held.pop(run, None)
         if held and self._broken is None:
             try:

@@ -42,8 +42,9 @@ class Owner:
         return cls(socket.gethostname(), person, os.getpid(), _stat(os.getpid())[1], boot, space)
 
     def gone(self) -> bool:
-        """Whether the process is surely dead. Only of the processes of this machine can that be known."""
-        return (self.boot, self.space) == _place() and _stat(self.pid)[1] != self.began
+        """Whether the process is surely dead. Only of the processes of this machine can that be known: not of those of a
+        machine that does not say which one it is."""
+        return bool(self.boot) and (self.boot, self.space) == _place() and _stat(self.pid)[1] != self.began
 
     def awake(self) -> bool:
         """Whether the process is surely alive and not stopped."""

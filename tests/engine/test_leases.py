@@ -131,6 +131,28 @@ def test_a_stopped_process_is_alive_and_not_awake() -> None:
     assert (True, False) == (owner.gone(), owner.awake())
 
 
+def test_a_process_of_a_machine_that_names_no_boot_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines that both hide theirs would else look like one, on which the other's process is not to be found."""
+    monkeypatch.setattr(leases, "_place", lambda: ("", ""))
+    assert not replace(Owner.me(), began=1).gone()
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["it was broken", "it was given back"])
+def test_what_is_still_under_way_after_the_run_was_given_back_begins_nothing(journals: list[Journal], broken: bool) -> None:
+    """A verb that ends with an error gives its run back while other hosts' steps may still be on their way."""
+    one, other = journals
+    run = one.start({})
+    if broken:
+        other.break_lock(run, "ben", "it hangs")
+        refused(lambda: one.append(run, "step.intent", {}), "LG082")
+    one.unlock(run)
+    refused(lambda: one.live(run), "LG082")
+    refused(lambda: one.append(run, "step.intent", {}), "LG082")
+    one.claim(run)
+    one.live(run)
+    one.append(run, "step.intent", {})
+
+
 def test_a_lease_of_another_boot_is_over(journals: list[Journal]) -> None:
     """The clock that it was written by has begun anew."""
     one, other = journals
