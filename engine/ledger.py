@@ -108,8 +108,9 @@ def _same(row: Served, host: str, version: str, digest: str | None) -> bool:
 
 def of(journal: Journal) -> Ledger:
     """The ledger as of now, runs that ended since it was last written included. Writes nothing. Raises JournalError."""
+    known = _known(journal.memory, journal.known_as)  # before the entries: another process may just be adding some
     entries = journal.verified(CHAIN)
-    _grown(journal.memory, journal.known_as, entries)
+    _grown(known, journal.known_as, entries)
     _remember(journal, entries)
     if strange := next((entry.kind for entry in entries if entry.kind not in KINDS), ""):
         said = f"the ledger holds a `{printable(strange, 60)}`: this engine does not know what that means"
@@ -142,22 +143,29 @@ def marked(journal: Journal, host: str, version: str, digest: str, bad: bool, wh
 
 def none(folders: Sequence[Path], name: str) -> None:
     """For where no record is: raises JournalError if this machine has seen a ledger there."""
-    _grown(folders, name, [])
+    _grown(_known(folders, name), name, [])
 
 
-def _grown(folders: Sequence[Path], name: str, entries: Sequence[Entry]) -> None:
-    """Raises JournalError (LG068) unless the ledger goes on from what every place remembers of it."""
-    hint = "put the newest copy of the record back; engine doc LG068 says what to do where it is lost"
+_HINT = "put the newest copy of the record back; engine doc LG068 says what to do where it is lost"
+
+
+def _known(folders: Sequence[Path], name: str) -> list[memory.Seen]:
+    """What every place remembers of the ledger. Raises JournalError (LG068) for one that cannot be read."""
     try:
-        for one in memory.seen(folders, name):
-            if len(entries) < one.count:
-                said = f"the ledger in {name} has {len(entries)} entries, and {one.place} remembers {one.count}"
-                raise JournalError("LG068", f"{said}: it was cut, or is an older one", hint)
-            if entries[one.count - 1].hash != one.hash:
-                said = f"entry {one.count} of the ledger in {name} is not the one that {one.place} remembers"
-                raise JournalError("LG068", f"{said}: it is another history", hint)
+        return memory.seen(folders, name)
     except ValueError as error:
         raise JournalError("LG068", f"how far the ledger in {name} had grown cannot be told: {error}", "repair it") from None
+
+
+def _grown(known: Sequence[memory.Seen], name: str, entries: Sequence[Entry]) -> None:
+    """Raises JournalError (LG068) unless the ledger goes on from what every place remembered of it."""
+    for one in known:
+        if len(entries) < one.count:
+            said = f"the ledger in {name} has {len(entries)} entries, and {one.place} remembers {one.count}"
+            raise JournalError("LG068", f"{said}: it was cut, or is an older one", _HINT)
+        if entries[one.count - 1].hash != one.hash:
+            said = f"entry {one.count} of the ledger in {name} is not the one that {one.place} remembers"
+            raise JournalError("LG068", f"{said}: it is another history", _HINT)
 
 
 def _remember(journal: Journal, entries: Sequence[Entry]) -> None:

@@ -222,6 +222,24 @@ def test_what_a_newer_engine_wrote_is_not_passed_over(stage: Stage) -> None:
     assert (1, True, 1) == (said.exit, "LG066" in said.text, len(stage.effects()))
 
 
+def test_a_ledger_that_grows_while_it_is_read_is_no_older_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process adds after the entries were read is remembered by then; nobody has cut anything."""
+    one, other, verified = Journal(tmp_path), Journal(tmp_path), Journal.verified
+
+    def meanwhile(self: Journal, run: str) -> Any:
+        found = verified(self, run)
+        ledger.marked(other, "a", "v3", "", True, "poisoned", "ana", 1.0)
+        return found
+
+    ledger.marked(other, "a", "v2", "", True, "poisoned", "ana", 1.0)
+    monkeypatch.setattr(Journal, "verified", meanwhile)
+    try:
+        assert ledger.of(one).bad("a", "v2")
+    finally:
+        one.close()
+        other.close()
+
+
 def test_the_chain_of_the_ledger_is_no_run(stage: Stage) -> None:
     """It is not listed, not the newest, and takes no run's number."""
     assert 0 == stage.run().exit
