@@ -52,6 +52,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         click.echo(f"{run} has ended: {last.body['outcome']}. There is nothing to do.   next: engine report {run}", err=True)
         return Exit.DONE
     ready, base, body = reopening.reopened(entries, None, said["playbook"], said["inventories"])
+    _not_turned_round(run, entries, ready.plan.playbook.authority.mode)
     site = running.site(ready, store, run, base, body["requester"], body["check"], body["inventories"])
     site.started = entries[0].at
     site.approved = {(row["host"], row["step"]): row for row in (ready.plan.preview or {}).get("changes", [])}
@@ -85,6 +86,15 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         finally:
             store.unlock(run)
     return running.finished(store, run, code, said["as_json"])
+
+
+def _not_turned_round(run: str, entries: list[Any], mode: str) -> None:
+    """Raises EngineError (LG091) where people have let an undo begin: nobody goes forth again alone."""
+    last = next((e.kind for e in reversed(entries) if e.kind in ("run.ended", "run.resumed", "undo.started")), "")
+    if mode != "automatic" and last == "undo.started":
+        hint = f"engine undo {run} goes on with it; a new run asks for new keys"
+        said = f"an undo of {run} was allowed and has begun: the run's own keys do not turn it round"
+        raise EngineError(Diagnostic("LG091", said, hint=hint), Exit.REJECTED)
 
 
 def _delivered(run: Any, view: Any, outcome: str) -> Exit:

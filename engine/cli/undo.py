@@ -145,14 +145,16 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
 
 
 def _open(site: Any, digest: str) -> Any:
-    """The question about this undo that is still open; or answered, where the undo that it let begin has not ended."""
+    """The question about this undo that is still open; or answered, where the undo that it let begin has not ended. A run
+    that went on since has changed more than was asked about."""
     entries = site.journal.entries(site.run)
     asked = [e for e in entries if e.kind == "key.asked" and e.body["digest"] == digest and e.body["expires"] > site.now()]
     if not asked:
         return None
     since = [e for e in entries if e.seq > asked[-1].seq]
     settled = [e.body["decision"] for e in since if e.kind == "authority.settled" and e.body.get("of") == "undo"]
-    used = "cancelled" in settled or (settled and any(e.kind == "undo.ended" for e in since))
+    resumed = any(e.kind == "run.resumed" for e in since)
+    used = resumed or "cancelled" in settled or (settled and any(e.kind == "undo.ended" for e in since))
     return None if used else asked[-1]
 
 

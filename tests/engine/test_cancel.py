@@ -343,6 +343,44 @@ def test_to_put_back_takes_keys_where_nobody_runs_it_too(tmp_path: Path) -> None
     assert {"x": 1} == stage.thing("a")
 
 
+def cut_off_in_its_undo(stage: Stage) -> None:
+    """ana and ben let an undo begin, and its process is killed in it: w is as it was before the run, a is not."""
+    assert 0 == stage.resume().exit
+    assert 5 == stage.undo("--no-wait").exit
+    stage.approve()
+    stage.trouble("a", undo="waits")
+    with stage.process("undo", "-y", "--as", "eve") as process:
+        until(seen(stage, "undo.intent", "/a"))
+        process.kill()
+        process.communicate()
+    stage.trouble("a")
+    assert ({"x": 1}, {"x": 0}) == (stage.thing("a"), stage.thing("w"))
+
+
+def test_nobody_turns_an_undo_round_alone(tmp_path: Path) -> None:
+    """The keys of the run let nobody go forth again once an undo was allowed and has begun; the undo itself goes on."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}))
+    cut_off_in_its_undo(stage)
+    said = stage.resume()
+    assert 6 == said.exit
+    assert "an undo of RB-0001 was allowed and has begun" in said.text
+    assert {"x": 0} == stage.thing("w")
+    assert 0 == stage.undo().exit
+    assert ({"x": 0}, {"x": 0}) == (stage.thing("a"), stage.thing("w"))
+
+
+def test_a_run_that_went_on_asks_anew_before_it_is_undone(tmp_path: Path) -> None:
+    """Keys for an undo are for what had been changed by then, and for once."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}))
+    cut_off_in_its_undo(stage)
+    with stage.store() as store:  # as an earlier version let it go on
+        store.append("RB-0001", "run.resumed", {"by": "eve"})
+    assert 0 == stage.resume().exit
+    assert {"x": 1} == stage.thing("w")
+    assert 5 == stage.undo("--no-wait").exit
+    assert {"x": 1} == stage.thing("w")
+
+
 def test_nothing_is_asked_where_nothing_was_changed(tmp_path: Path) -> None:
     """`cancel --undo` of a run that waits for its own keys ends it, and asks nobody for anything."""
     stage = Stage(tmp_path, {"execution": [step("w", {"x": 1})], "authority": TWO_KEYS}).people()
