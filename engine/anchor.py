@@ -167,7 +167,7 @@ class Heads:
         found: list[dict[str, Any]] = []
         for number, text in enumerate(path.read_bytes().splitlines(), 1):
             said = json.loads(text)
-            if not isinstance(said, dict) or set(said) != _FIELDS or canon.dumps(said) != text:
+            if not isinstance(said, dict) or not _formed(said) or canon.dumps(said) != text:
                 raise ValueError(f"line {number} is not a bundle's head")
             earlier = next((one for one in found if said["previous"] and one["bundle"] == said["previous"]["bundle"]), None)
             if not _grown(said) or (earlier and said["previous"] != {key: earlier[key] for key in said["previous"]}):
@@ -191,7 +191,18 @@ class Heads:
         return faults
 
 
-_FIELDS = {"bundle", "digest", "rows", "root", "signer", "at", "previous", "consistency"}
+_HEAD: dict[str, type] = {"bundle": str, "digest": str, "rows": int, "root": str}
+_FIELDS = {**_HEAD, "signer": str, "at": str, "consistency": list}
+
+
+def _formed(said: dict[str, Json]) -> bool:
+    """Whether the line has the fields of a bundle's head, each of its kind."""
+    before = said.get("previous", 0)
+    good = set(said) == {*_FIELDS, "previous"} and all(isinstance(said[name], kind) for name, kind in _FIELDS.items())
+    if not good or before is None:
+        return good
+    known = isinstance(before, dict) and set(before) == set(_HEAD)
+    return known and all(isinstance(before[name], kind) for name, kind in _HEAD.items())
 
 
 def _grown(said: dict[str, Json]) -> bool:
@@ -199,7 +210,7 @@ def _grown(said: dict[str, Json]) -> bool:
     before = said["previous"]
     if before is None:
         return not said["consistency"]
-    steps = [bytes.fromhex(one) for one in said["consistency"]]
+    steps = [bytes.fromhex(str(one)) for one in said["consistency"]]
     old, new = bytes.fromhex(before["root"]), bytes.fromhex(said["root"])
     grown: bool = merkle.extends(old, int(before["rows"]), new, int(said["rows"]), steps)
     return grown

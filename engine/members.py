@@ -77,6 +77,8 @@ def of(path: Path, faults: list[Fault], most: int = MOST) -> Iterator[Member]:
                 yield from plain(_archive(file), faults, most, rooted=True)
     except (OSError, EOFError, Damaged, tarfile.TarError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         faults.append(Fault(path.name, f"cannot be read to its end: {error}"))
+    except RecursionError:
+        faults.append(Fault(path.name, "cannot be read to its end: it has folders in folders, hundreds deep"))
 
 
 def in_memory(files: Iterable[tuple[str, bytes]], faults: list[Fault]) -> Iterator[Member]:
@@ -253,9 +255,17 @@ def _zip(file: BinaryIO) -> Iterator[_Raw]:
         infos = listed.infolist()
         end = listed.start_dir
     ordered = sorted(infos, key=lambda info: info.header_offset)
+    if ordered and ordered[0].header_offset:
+        raise Damaged("something lies before its first member")
     for one, following in zip(ordered, [*ordered[1:], None], strict=True):
-        if one.header_offset + 30 + one.compress_size > (following.header_offset if following else end):
+        file.seek(one.header_offset + 26)
+        own = 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2)) + one.compress_size
+        behind = (following.header_offset if following else end) - one.header_offset - own
+        if behind < 0:
             raise Damaged(f"{one.filename!a:.80} reaches into what follows it")
+        # A member may have a descriptor behind it. Anything else there only those would see who read from front to back.
+        if behind and not (one.flag_bits & 0x8 and behind in (12, 16, 20, 24)):
+            raise Damaged(f"behind {one.filename!a:.80} lies something that its directory does not list")
     for info in infos:
         mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
         why = ""

@@ -187,12 +187,13 @@ def _erased(
                 said["sha512"],
             ):
                 raise Refused("it tells of something that this bundle never held")
+            size = int(said["size"])
         except (Refused, ValueError, RecursionError, AttributeError, TypeError) as error:
             found.wrong(where, getattr(error, "reason", None) or "is not JSON")
             continue
         if name in digests:
             found.wrong(name, f"was erased, says {where}, and is here")
-        gone[name] = int(said["size"]), str(said["sha512"])
+        gone[name] = size, str(said["sha512"])
         found.erased.append(said)
     return gone
 
@@ -288,6 +289,7 @@ def _journal(found: Found, text: bytes) -> None:
             set(head) != {"format", "run", "first", "before"}
             or head["format"] != seal.FORM
             or not isinstance(head["run"], str)
+            or not isinstance(head["first"], int)
         ):
             raise ValueError
         before = str(head["before"])
@@ -301,7 +303,7 @@ def _journal(found: Found, text: bytes) -> None:
                 return
             before = entry.hash
             found.entries.append(entry)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         found.wrong(_JOURNAL, f"line {at} is not one of a journal")
         return
     signed = found.said.get("journal")
@@ -319,6 +321,8 @@ def _journal(found: Found, text: bytes) -> None:
 def _entry(run: str, line: bytes) -> Entry:
     """The entry of a line. Its body is spelled as it was hashed: the journal has one spelling for it. Raises ValueError."""
     row = json.loads(line)
+    if not isinstance(row["body"], dict):
+        raise ValueError
     text = json.dumps(row["body"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return Entry(run, row["seq"], row["at"] / 1e6, row["kind"], row["host"], row["step"], text, row["hash"])
 

@@ -298,8 +298,9 @@ def _told(found: Found) -> None:
             click.echo(f"  {printable(fault.where, 120)}: {printable(fault.why, 300)}")
         return
     signer = found.signer.fingerprint if found.signer else "nobody"
+    when = printable(said["sealed"])
     click.echo(
-        f"{found.name}: whole. {said['files']} files, {said['bytes']} bytes, sealed {said['sealed']} by {signer}\n"
+        f"{found.name}: whole. {said['files']} files, {said['bytes']} bytes, sealed {when} by {signer}\n"
         f"  journal from entry {said['journal']['first']} to {said['journal']['last']}; "
         f"custody log of {said['custody']['rows']} rows, head {said['custody']['root']}"
     )
@@ -308,10 +309,8 @@ def _told(found: Found) -> None:
         click.echo(f"  {printable(str(gone['item']), 120)}: {printable(said_so, 300)}")
     for row in found.log:
         if row["kind"] in ("incomplete", "left out") and row["bundle"] == said["bundle"]:
-            what = row["step"] or row["path"]
-            click.echo(
-                f"  {row['kind']}: {printable(str(row['host']))} {printable(str(what), 100)}: {printable(row['why'], 200)}"
-            )
+            host, what, why = (str(one) for one in (row["host"], row["step"] or row["path"], row["why"]))
+            click.echo(f"  {row['kind']}: {printable(host)} {printable(what, 100)}: {printable(why, 200)}")
 
 
 @command.command(epilog="Reference: docs/reference/commands.md")

@@ -185,6 +185,16 @@ def test_openssl_agrees_about_a_stamp(tmp_path: Path, service: Service) -> None:
     assert "cannot be read" in anchor.stamped(tmp_path / "no.tsr", root, [examined(path)])[1][0].why
 
 
+@pytest.mark.parametrize(("name", "value"), [("bundle", 1), ("previous", 5), ("previous", {"rows": 1}), ("consistency", 0)])
+def test_a_line_of_other_kinds_is_no_head(tmp_path: Path, name: str, value: object) -> None:
+    """Whatever stands in a file of heads is refused as a line that is none."""
+    texts = dict.fromkeys(("digest", "root", "signer", "at"), "00")
+    said = {"bundle": "RB-0001.1", **texts, "rows": 1, "previous": None, "consistency": [], name: value}
+    (tmp_path / "heads").write_bytes(canon.dumps(said) + b"\n")
+    with pytest.raises(ValueError, match="line 1 is not a bundle's head"):
+        anchor.Heads.read(tmp_path / "heads")
+
+
 def test_an_anchor_that_is_down_holds_nothing_up(tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is made, and the record says which anchor has nothing and why; it can be taken there later."""
     stage = staged(tmp_path / "one")

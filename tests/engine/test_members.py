@@ -168,9 +168,19 @@ def own(data: bytes, at: int, new: bytes) -> bytes:
     return data[:at] + new + data[at + len(new) :]
 
 
+def hidden(data: bytes, more: bytes) -> bytes:
+    """A zip with `more` before its directory, which does not list it."""
+    at, end = struct.unpack_from("<L", data, data.rindex(b"PK\5\6") + 16)[0], data.rindex(b"PK\5\6")
+    return data[:at] + more + data[at : end + 16] + struct.pack("<L", at + len(more)) + data[end + 20 :]
+
+
 TWO = zipped(("data/x", b"x" * 500), ("data/y", b"y" * 500), method=zipfile.ZIP_STORED)
 ONE = zipped(("data/x", b"x" * 5000))
 ZIPS: dict[str, tuple[bytes, str]] = {
+    "a member that is not listed": (
+        hidden(zipped(("data/x", b"x")), zipped(("data/x", b"another"))[:45]), "its directory does not list",
+    ),
+    "something before it": (b"PK: look here\n" + zipped(("data/x", b"x")), "something lies before its first member"),
     "up and out": (zipped(("../evil", b"x")), "leads out of the bundle"),
     "up in the middle": (zipped(("data/../../evil", b"x")), "leads out of the bundle"),
     "absolute": (zipped(("/etc/evil", b"x")), "has an absolute name"),
@@ -302,6 +312,23 @@ def test_folders_that_are_refused(tmp_path: Path, case: str, monkeypatch: pytest
         monkeypatch.setattr(os, "open", denied)
     _, faults = told(folder)
     assert any(why in fault for fault in faults), faults
+
+
+DEEP = 1100
+
+
+def test_folders_in_folders_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too deep to be walked is a fault of the folder, and not of the reader."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(DEEP):
+        Path("d").mkdir()
+        os.chdir("d")
+    try:
+        assert any("folders in folders" in one for one in told(tmp_path)[1])
+    finally:
+        for _ in range(DEEP):
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 def test_a_socket_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

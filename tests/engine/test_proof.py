@@ -14,7 +14,7 @@ import bagit
 import pytest
 from evidence import Case, clock, examined, faults_of, held, loaded
 
-from engine import bag, canon, custody, envelope, members, merkle, proof, seal, sshsig
+from engine import bag, canon, chain, custody, envelope, members, merkle, proof, seal, sshsig
 from engine.members import Fault
 from engine.proof import Found
 
@@ -372,6 +372,13 @@ def without(files: Files, name: str) -> Files:
     return {key: data for key, data in files.items() if key != name}
 
 
+def empty_entry() -> bytes:
+    """The first entry of a run, with a list where its body should be."""
+    digest = chain.hashed("", "RB-0001", 1, 1, "run.started", "", "", "[]")
+    row = {"seq": 1, "at": 1, "kind": "run.started", "host": "", "step": "", "body": [], "hash": digest}
+    return json.dumps(row).encode() + b"\n"
+
+
 RECORD, LOG = "data/journal.jsonl", "data/evidence/b/log.txt"
 #: What was done to a bundle -> (how, where the fault is told, its reason).
 BENT: dict[str, tuple[Callable[[Files], Files], str, str]] = {
@@ -421,6 +428,16 @@ BENT: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a journal of no form": (
         lambda f: journal_of(f, lambda rows: rows.__setitem__(0, rows[0].replace(b"journal/1", b"journal/9"))),
         RECORD, "line 1 is not one of a journal",
+    ),
+    "a journal of one line that counts from nowhere": (
+        lambda f: {**f, RECORD: lines_of(f, RECORD)[0].replace(b'"first":1', b'"first":"1"')}, RECORD, "line 1 is not one",
+    ),
+    "an entry of no time at all": (
+        lambda f: journal_of(f, lambda rows: rows.__setitem__(1, rows[1].replace(b'"at":1', b'"at":1' + b"0" * 400))),
+        RECORD, "line 2 is not one",
+    ),
+    "an entry that says nothing, with the right hash": (
+        lambda f: {**f, RECORD: lines_of(f, RECORD)[0] + empty_entry()}, RECORD, "line 2 is not one",
     ),
     "a journal without its head": (lambda f: journal_of(f, lambda rows: rows.pop(0)), RECORD, "line 1 is not one"),
 }  # fmt: skip
