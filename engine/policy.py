@@ -59,14 +59,17 @@ def read(folders: Sequence[Path], kept: Mapping[str, Json] | None, outside: Trus
             summary = f"the roster is not in {where} any more: who may still say yes, nobody can tell"
             raise EngineError(Diagnostic("LG204", summary, hint="put roster.yml back"))
         people = trust.current(source.load(path, str(path)), environment, outside, now)
-    windows: tuple[Window, ...] = ()
-    frozen = ""
-    if path := _beside(folders, "freeze"):
-        document = source.load(path, str(path))
-        if mistakes := freeze.mistakes(document):
-            raise EngineError(mistakes)
-        windows, frozen = freeze.windows(document), canon.digest(document.data)
-    return Policy(people, environment, windows, frozen)
+    windows: list[Window] = []
+    found: list[str] = []
+    for folder in dict.fromkeys(folders):  # of every one: no other folder beside it takes a window away
+        if path := _beside([folder], "freeze"):
+            document = source.load(path, str(path))
+            if mistakes := freeze.mistakes(document):
+                raise EngineError(mistakes)
+            windows += freeze.windows(document)
+            found.append(canon.digest(document.data))
+    frozen = "".join(found) if len(found) < 2 else canon.digest(found)
+    return Policy(people, environment, tuple(windows), frozen)
 
 
 def _beside(folders: Sequence[Path], name: str) -> Path | None:

@@ -243,7 +243,8 @@ def requester(given: str | None) -> str:
 def stored(path: Path) -> dict[str, Json]:
     """A plan that `engine plan --out` saved. Raises EngineError."""
     found = source.strict_json(path.read_bytes(), str(path))
-    if not isinstance(found, dict) or found.get("format") != plan.FORMAT:
+    kept = found.get("inventories") if isinstance(found, dict) and found.get("format") == plan.FORMAT else None
+    if not isinstance(found, dict) or not isinstance(kept, list) or not all(isinstance(one, str) for one in kept):
         raise EngineError(
             Diagnostic(
                 "LG060", f"{path} is no plan of this engine", hint="engine plan PLAYBOOK -i INVENTORY --out FILE makes one"

@@ -59,10 +59,11 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         store.close()
     plan = replace(ready.plan, preview=found)
     changes = any(row["change"] and row["section"] == "execution" for row in found["changes"])
+    document = plan.document() | {"inventories": [str(Path(one).resolve()) for one in inventories]}
     if out:
-        out.write_text(opening.dump(plan.document()), "utf-8")
+        out.write_text(opening.dump(document), "utf-8")
     if said["as_json"]:
-        click.echo(json.dumps(plan.document(), sort_keys=True))
+        click.echo(json.dumps(document, sort_keys=True))
     follow = f"engine run {out}" if out else f"engine run {playbook} " + " ".join(f"-i {one}" for one in inventories)
     book = plan.playbook
     shown = {

@@ -68,6 +68,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         folder = Path(saved["shown"]).parent
         modules = opening.catalog(Path(saved["shown"]))
         _current(saved)
+        inventories = tuple(saved["inventories"])  # what is frozen, and who may say yes, is read there
         ready = opening.Opened(plan.load(saved, modules), modules, None)
     else:
         folder = playbook.parent
@@ -167,6 +168,9 @@ def _current(saved: dict[str, Any]) -> None:
             Exit.STALE,
         )
     folder = Path(saved["shown"]).parent
+    if missing := next((one for one in saved["inventories"] if not Path(one).exists()), ""):
+        said, hint = f"the inventory {missing} of the plan is not here", "engine plan makes a new one"
+        raise EngineError(Diagnostic("LG061", said, hint=hint), Exit.STALE)
     moved = [
         name
         for name, text in saved["texts"].items()

@@ -226,6 +226,36 @@ def test_a_freeze_refuses_a_run_that_asks_nobody(tmp_path: Path) -> None:
     assert "freeze window `all-year` until 2100-01-01 00:00:00Z (audit)" in stage.bodies("authority.settled")[0]["why"]
 
 
+def test_a_saved_plan_is_no_way_round_a_freeze(tmp_path: Path) -> None:
+    """It is carried out in the environment that it was made for: its windows are read there, and it has to be there."""
+    stage = Stage(tmp_path, {"execution": [step("a", {"x": 1})]})
+    freeze(stage, ALWAYS)
+    assert 0 == stage.plan("--out", str(tmp_path / "rb.plan")).exit
+    said = stage.run(what=tmp_path / "rb.plan")
+    assert 6 == said.exit
+    assert "all-year" in said.text
+    assert stage.thing("a") is None
+    stage.stock.rename(tmp_path / "elsewhere")
+    said = stage.run(what=tmp_path / "rb.plan")
+    assert 7 == said.exit
+    assert "of the plan is not here" in said.text
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before it", "behind it"])
+def test_another_inventory_takes_no_window_away(tmp_path: Path, first: bool) -> None:
+    """The windows of every folder that is named hold, in whatever order."""
+    stage, other = Stage(tmp_path, {"execution": [step("a", {"x": 1})], "hosts": "a"}), tmp_path / "staging"
+    freeze(stage, ALWAYS)
+    other.mkdir()
+    (other / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"b": {}}}}))
+    (other / "freeze.yml").write_text(json.dumps({"windows": [OVER]}))
+    folders = [str(other), str(stage.stock)] if first else [str(stage.stock), str(other)]
+    said = stage.engine("run", str(stage.playbook), "-i", folders[0], "-i", folders[1], "--as", "eve")
+    assert 6 == said.exit
+    assert "all-year" in said.text
+    assert stage.thing("a") is None
+
+
 @pytest.mark.parametrize("window", [OVER, {**ALWAYS, "hosts": ["b*"]}], ids=["it is over", "it is for others"])
 def test_a_window_that_is_not_open_here_holds_nobody(window: dict[str, Any], tmp_path: Path) -> None:
     """A window counts while it is open, and for its hosts."""
