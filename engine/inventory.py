@@ -57,6 +57,8 @@ class Inventory:
     warnings: tuple[Diagnostic, ...] = ()
     #: host -> its environment: the folder, as shown to people.
     environments: Mapping[str, str] = field(default_factory=dict)
+    #: environment -> the roster in its folder, which says nothing about the hosts of another.
+    rosters: Mapping[str, source.Document] = field(default_factory=dict)
     #: group -> the groups and the hosts that stand in it directly.
     tree: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     _layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict, repr=False)
@@ -227,15 +229,16 @@ def _joined(folders: list[Environment], found: list[Diagnostic]) -> Inventory:
     for one in folders:
         empty = (name for name in one.groups if not groups_of[name] and name != "ungrouped")
         found.extend(patterns.empty(name, environment.place_of(one.groups[name].where), "warning") for name in empty)
-    people, destinations = _beside(folders, found)
+    rosters, destinations = _beside(folders, found)
     return Inventory(
         hosts,
         groups_of,
-        people,
+        next(iter(rosters.values()), None),
         destinations,
         {path: digest for one in folders for path, digest in one.files.items()},
         tuple(d for d in found if d.severity == "warning"),
         {name: environment.shown(home.folder) for name, home in homes.items()},
+        rosters,
         _tree(folders, groups_of),
         layers,
     )
@@ -286,22 +289,23 @@ def _two_environments(pair: tuple[Path, Path], names: list[tuple[str, str]], at:
     return Diagnostic("LG112", f"the host `{name}` is in two environments, {first} and {second}", at, detail, hint)
 
 
-def _beside(folders: list[Environment], found: list[Diagnostic]) -> tuple[source.Document | None, dict[str, Json]]:
-    """The roster and the destinations, checked."""
-    people: source.Document | None = None
+def _beside(folders: list[Environment], found: list[Diagnostic]) -> tuple[dict[str, source.Document], dict[str, Json]]:
+    """The rosters by environment, and the destinations, checked."""
+    rosters: dict[str, source.Document] = {}
     destinations: dict[str, Json] = {}
     for one in folders:
         if listed := one.document("roster"):
             found.extend(roster.people_mistakes(listed))
-            if people and people.digest != listed.digest:
+            people = next(iter(rosters.values()), listed)
+            if people.digest != listed.digest:
                 detail = f"{people.path} and {listed.path} differ; who may approve must not depend on the order of -i."
                 hint = "run one environment at a time"
                 found.append(Diagnostic("LG110", "two rosters are given", listed.place(), detail, hint))
-            people = people or listed
+            rosters[environment.shown(one.folder)] = listed
         if closed := one.document("freeze"):
             found.extend(freeze.mistakes(closed))
         if named := one.document("destinations"):
             mistakes = roster.destination_mistakes(named)
             found.extend(mistakes)
             destinations |= {} if mistakes else named.data
-    return people, destinations
+    return rosters, destinations

@@ -53,7 +53,7 @@ def read(folders: Sequence[Path], kept: Mapping[str, Json] | None, outside: Trus
     """
     people, environment = NOBODY, str((kept or {}).get("environment", "")) or (folders[0].name if folders else "")
     if kept is not None or outside.demands(environment):
-        path = _beside(folders, "roster")
+        path = _beside(sorted(folders, key=lambda one: one.name != environment), "roster")
         if path is None:
             where = ", ".join(map(str, folders)) or "the inventory"
             summary = f"the roster is not in {where} any more: who may still say yes, nobody can tell"

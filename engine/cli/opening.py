@@ -76,7 +76,7 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
         rows = _chosen(book, stock, options) if book.hosts else []
     except EngineError as error:
         found += error.diagnostics
-    people = stock.roster
+    people = stock.rosters.get(stock.environments[rows[0].name]) if rows else stock.roster
     rule = authority.rule_of(book.authority)
     listed: Roster | None = None
     try:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from stage import PEOPLE, TWO_KEYS, Said, Stage, look, step
 
-from engine import outbox, sshsig
+from engine import outbox, policy, sshsig
 from engine.diagnostics import EngineError
 from engine.leave import Leave
+from engine.trust import Trust
 
 TELL = {"name": "Tell", "notify": {"to": "desk", "message": "{{ run.event }}"}, "on": ["break_glass", "ended"]}
 GLASS = {**TWO_KEYS, "break_glass": {"role": "chief", "ratify_within": "2h"}}
@@ -210,6 +211,22 @@ def test_what_can_be_undone_goes_on(tmp_path: Path) -> None:
     roster(stage, ben="")
     assert 0 == stage.resume().exit
     assert {"x": 1} == stage.thing("b")
+
+
+def test_the_people_of_another_environment_say_nothing(tmp_path: Path) -> None:
+    """A roster in another folder that is named with -i is no roster of these hosts, whatever the order; nor later on."""
+    stage, other = keyed(tmp_path, step("a", {"x": 1}), hosts="a"), tmp_path / "staging"
+    other.mkdir()
+    (other / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"b": {}}}}))
+    (stage.stock / "roster.yml").rename(other / "roster.yml")
+    both = ["-i", str(other), "-i", str(stage.stock), "--as", "eve", "--no-wait"]
+    said = stage.engine("run", str(stage.playbook), *both)
+    assert 3 == said.exit
+    assert "LG204" in said.err
+    (stage.stock / "roster.yml").write_text((other / "roster.yml").read_text())
+    assert 5 == stage.engine("run", str(stage.playbook), *both).exit
+    found = policy.read([other, stage.stock], {"environment": "inventory"}, Trust(tmp_path / "none"), time.time())
+    assert str(stage.stock / "roster.yml") == found.roster.path
 
 
 # --- freeze windows
