@@ -65,6 +65,17 @@ def deadline(entries: Iterable[Entry]) -> float:
     return math.inf if found is None else float(found)
 
 
+def glass(entries: Iterable[Entry]) -> dict[str, Json]:
+    """What the end of a run says of one that a person let through alone, and that nobody has ratified; else nothing."""
+    found: dict[str, Json] = {}
+    for entry in entries:
+        if entry.kind == "authority.settled" and entry.body.get("glass"):
+            found = {"glass": entry.body["glass"]}
+        elif entry.kind == "key.ratified":
+            found = {}
+    return found
+
+
 def timed_out(last: Entry | None) -> bool:
     """Whether the run has ended because its deadline passed."""
     return last is not None and last.body.get("cause") == "deadline"

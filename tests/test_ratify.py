@@ -121,6 +121,28 @@ def test_everybody_is_told_again_every_day(tmp_path: Path, monkeypatch: pytest.M
     assert 2 == [one["message"] for one in stage.messages()].count("unratified")
 
 
+def test_an_undo_does_not_ratify(tmp_path: Path) -> None:
+    """What one person let through alone is listed until a second one has looked, also when it was put back since."""
+    stage = broken(tmp_path)
+    assert 5 == stage.undo("--no-wait").exit
+    stage.approve()
+    assert 0 == stage.undo().exit
+    assert "UNDONE UNRATIFIED" in stage.engine("runs").out
+    assert 5 == stage.engine("ratify", "--remind").exit
+    assert 0 == second(stage, "ana").exit
+    assert 0 == stage.engine("ratify", "--remind").exit
+
+
+def test_a_cancel_does_not_ratify(tmp_path: Path) -> None:
+    """Nor does the end that a cancel writes of a run whose process is dead."""
+    stage = broken(tmp_path)
+    with stage.store() as store:  # it was taken up again, and killed
+        store.append("RB-0001", "run.resumed", {"by": "cid"})
+    assert 0 == stage.engine("cancel", "RB-0001", "--as", "cid").exit
+    assert "CANCELLED UNRATIFIED" in stage.engine("runs").out
+    assert 5 == stage.engine("ratify", "--remind").exit
+
+
 def test_within_its_time_nobody_is_reminded(tmp_path: Path) -> None:
     """Until the second key is due it is listed, and no message is sent."""
     stage = broken(tmp_path)

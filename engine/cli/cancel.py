@@ -148,7 +148,7 @@ def _ended(run: str, end: Entry, undo_too: bool) -> str:
 
 def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int:
     """What a cancel asks for of a run that no process holds: done here and now, then the run has ended."""
-    from engine import journal, story
+    from engine import ending, journal, story
     from engine.cli import resume, running
 
     entries = store.entries(run)
@@ -165,7 +165,8 @@ def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int
     store.claim(run, running.told)
     try:
         why = asked.body.get("why") or f"cancelled by {asked.body['by']}"
-        store.append(run, "run.ended", {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why})
+        ended = {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why, **ending.glass(entries)}
+        store.append(run, "run.ended", ended)
         _seal(store, run, entries)
     finally:
         store.unlock(run)

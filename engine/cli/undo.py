@@ -169,7 +169,7 @@ def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
     import threading
     import time
 
-    from engine import abreast, runner, undo
+    from engine import abreast, ending, runner, undo
     from engine.cli import running
 
     seen = site.journal.append(site.run, "undo.started", {"by": who, **place}).seq
@@ -190,7 +190,8 @@ def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
     outcome = next((word for word in ("stopped", "drifted", "failed") if word in results), "")
     if by and outcome:
         why = f"the undo was cancelled by {by[0]}: {results.count('undone')} of {len(results)} hosts are as they were before"
-        ended = {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why}
+        alone = ending.glass(site.journal.entries(site.run))
+        ended = {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why, **alone}
         rows = [("undo.ended", {"outcome": "cancelled"}, "", ""), ("run.ended", ended, "", "")]
         site.journal.append_all(site.run, rows)
         return Exit.FAILED
@@ -205,8 +206,10 @@ def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
 
 def _told(site: Any, who: str) -> None:
     """Records that everything is back, and what had no undo."""
+    from engine import ending
+
     entries = site.journal.entries(site.run)
     stays = [f"{e.host} {e.step}" for e in entries if e.kind == "undo.outcome" and e.body["outcome"] == "none"]
     why = f"undone by {who}" + (f"; without an undo, and as the run left them: {', '.join(stays)}" if stays else "")
-    ended = {"outcome": "undone", "exit": 0, "why": why}
+    ended = {"outcome": "undone", "exit": 0, "why": why, **ending.glass(entries)}
     site.journal.append_all(site.run, [("undo.ended", {"outcome": "undone"}, "", ""), ("run.ended", ended, "", "")])
