@@ -65,7 +65,7 @@ def reopened(
     found = []
     for name, text in document["texts"].items():
         path = playbook if playbook and name == document["playbook"] else base / name
-        if not path.is_file() or path.read_text("utf-8") != text:
+        if not same(path, text):
             found.append(Diagnostic("LG061", f"the playbook {path} is not what it was when the run began"))
     modules = opening.catalog(base / document["playbook"])
     try:
@@ -78,6 +78,14 @@ def reopened(
         hint = "put it back as it was, or start a new run; engine undo takes back what this one changed"
         raise EngineError([Diagnostic(d.code, d.summary, d.place, d.detail, d.hint or hint) for d in found], Exit.STALE)
     return opening.Opened(made, modules, None), base, {**body, "inventories": stock}
+
+
+def same(path: Path, text: str) -> bool:
+    """Whether the file is there, can be read and says exactly this."""
+    try:
+        return path.is_file() and path.read_text("utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def elsewhere(entries: Sequence[Entry]) -> list[str]:

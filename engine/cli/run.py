@@ -157,6 +157,8 @@ def _confirm(view: Any) -> Any:
 
 def _current(saved: dict[str, Any]) -> None:
     """Refuses a plan that has lapsed, or whose playbook was edited since."""
+    from engine.cli import reopening
+
     age = time.time() - saved["preview"]["at"]
     if age > GOOD_FOR:
         raise EngineError(
@@ -171,11 +173,7 @@ def _current(saved: dict[str, Any]) -> None:
     if missing := next((one for one in saved["inventories"] if not Path(one).exists()), ""):
         said, hint = f"the inventory {missing} of the plan is not here", "engine plan makes a new one"
         raise EngineError(Diagnostic("LG061", said, hint=hint), Exit.STALE)
-    moved = [
-        name
-        for name, text in saved["texts"].items()
-        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != text
-    ]
+    moved = [name for name, text in saved["texts"].items() if not reopening.same(folder / name, text)]
     if moved:
         raise EngineError(
             [

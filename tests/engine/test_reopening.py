@@ -110,6 +110,13 @@ def test_another_checkout_is_refused(failed: Stage, name: str, word: str) -> Non
     assert 1 == len(failed.effects())
 
 
+def test_a_playbook_that_is_no_text_any_more(failed: Stage) -> None:
+    """An editor that saved it in another encoding has changed it; that is said as of any other change."""
+    failed.playbook.write_bytes(b"# caf\xe9\n" + failed.playbook.read_bytes())
+    for said in (failed.resume(*there(failed)), failed.undo(*there(failed))):
+        assert (7, True) == (said.exit, "is not what it was when the run began" in said.text), said.text
+
+
 def test_a_playbook_that_is_not_there(failed: Stage, tmp_path: Path) -> None:
     """A misspelt path is said to be missing, not to be different."""
     said = failed.resume("--playbook", str(tmp_path / "nowhere.yml"))
