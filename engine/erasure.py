@@ -30,9 +30,14 @@ class Erased:
 def erase(
     journal: Journal, run: str, named: str, because: str, by: str, signer: Signer, now: Callable[[], float]
 ) -> list[Erased]:
-    """Erases every sealed item of this name (as the bundle or as the evidence folder has it). Raises ValueError for a name
-    that nothing has, and for what cannot be erased: journal and custody log are what everything is held against."""
-    told = seal.sealed(journal.entries(run))
+    """Erases every sealed item of this name (as the bundle or as the evidence folder has it).
+
+    Raises ValueError for a name that nothing has, for a bundle that another key has sealed, and for what cannot be erased:
+    journal and custody log are what everything is held against.
+    """
+    entries = journal.entries(run)
+    told = seal.sealed(entries)
+    sealer = {entry.body["name"]: entry.body["key"] for entry in entries if entry.kind == "evidence.sealed"}
     place = seal.folder(journal, run)
     found = [
         (one, row)
@@ -42,6 +47,10 @@ def erase(
     ]
     if not found:
         raise ValueError(f"no file of {run} is called {named}; journal, custody log and report cannot be erased")
+    for one, _ in found:  # a record by another key would count for nothing, and the bundle be broken for good
+        if sealer[one.name] != signer.key.fingerprint:
+            why = f"{one.name} was sealed with the key {sealer[one.name]}, and the one here is {signer.key.fingerprint}"
+            raise ValueError(f"nothing was erased: {why}; put that key back")
     done = []
     for one, row in found:
         at = custody.utc(now())

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,12 @@ def seal(context: click.Context, /, run: str | None, evidence_key: Path | None) 
     store.claim(run)
     entries = store.verified(run)
     key = evidence_key or Path(entries[0].body.get("evidence_key") or "")
-    told = seals.make(store, run, seals.signer(store.folder, key if key.name else None))
+    signer = seals.signer(store.folder, key if key.name else None)
+    known = next((one.body["evidence"] for one in reversed(entries) if one.body.get("evidence")), signer.key.line)
+    if known.split()[:2] != signer.key.line.split()[:2]:
+        said = f"{signer.key.fingerprint} is not the key with which {run} keeps its evidence ({known.split()[1][-12:]})"
+        raise click.UsageError(f"{said}: no bundle by another one would count. Put it back, or name it with --evidence-key.")
+    told = seals.make(store, run, signer)
     place = seals.folder(store, run)
     if told is None:
         click.echo(f"{run}: everything is sealed already.   next: engine evidence show {run}", err=True)
@@ -362,6 +368,10 @@ def _unchecked(signer: bool, outside: bool, found: list[Found]) -> None:
         left.append("whose key that is (--signer KEY.pub)")
     if not outside:
         left.append("whether anything newer was taken away (--anchor FILE, --journal STATE)")
+    if not signer and not outside:
+        pairs = [(a, b) for a, b in pairwise(found) if a.said["run"] == b.said["run"]]
+        told = "whether the key of {} handed over to that of {}, which {} alone says"
+        left += [told.format(a.name, b.name, b.name) for a, b in pairs if a.signer != b.signer]
     first = {one.said["run"] for one in found if one.said["bundle"] == 1}
     left += [f"what came before {one.name}" for one in found if one.said["bundle"] > 1 and one.said["run"] not in first]
     if left:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence import examined, held, loaded
+from evidence import Case, examined, held, loaded
 from stage import TWO_KEYS, Said, Stage, step
 
 from engine import bag, canon, envelope, proof, reader, seal, source, sshsig
@@ -273,6 +273,33 @@ def test_show_and_seal(tmp_path: Path) -> None:
     well(stage.engine("evidence", "verify", str(bundles(stage)[0].parent), "--journal", str(stage.state)))
     rows = stage.engine("evidence", "show", "--json").out.splitlines()
     assert len(rows) == json.loads(rows[-1])["n"]
+
+
+def test_a_key_that_is_not_the_bundles_breaks_none(tmp_path: Path) -> None:
+    """Where the engine's key is lost it makes another, which erases and seals nothing: no such record would count."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    well(stage.engine("note", stage.latest, "customers were told"))
+    (stage.state / "evidence.key").unlink()
+    (stage.state / "evidence.key.pub").unlink()
+    said = stage.engine("evidence", "erase", stage.latest, "requests.jsonl", "--because", "asked for", "-y")
+    assert (2, True) == (said.exit, "nothing was erased: RB-0001.1 was sealed with the key" in said.text), said.text
+    said = stage.engine("evidence", "seal")
+    assert (2, True) == (said.exit, "no bundle by another one would count" in said.text), said.text
+    assert 2 == len(bundles(stage))
+    well(stage.engine("evidence", "verify", str(bundles(stage)[0].parent)))
+
+
+def test_a_key_that_hands_over_to_itself(tmp_path: Path) -> None:
+    """Anybody can go on where a bundle ends, with a key that their own entry names: verify says whose word that is."""
+    with Case(tmp_path) as case:
+        case.seal()
+        sshsig.generate(tmp_path / "own", "mallory")
+        case.signer = sshsig.key_file(tmp_path / "own", lambda _: "")
+        case.journal.append(case.run, "run.resumed", {"by": "ana", "evidence": case.signer.key.line})
+        place = case.seal().parent
+    said = Stage(tmp_path / "stage", {"execution": [step("a", {"x": 1})]}).engine("evidence", "verify", str(place))
+    assert "whether the key of RB-0001.1 handed over to that of RB-0001.2, which RB-0001.2 alone says" in said.text
 
 
 def whole(stage: Stage) -> Said:
