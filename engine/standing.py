@@ -45,6 +45,8 @@ class Standing:
 def of(story: Story, alive: bool | None = None, now: float | None = None) -> Standing:
     """Where the run stands. `alive`: whether a process holds the run; None where nobody has looked. With `now` (UTC, seconds
     since 1970) it is said for how long the steps that run have been waited on."""
+    if story.undo_outcome in _CUT_SHORT and not _undo_asked(story):
+        return _undoing(story, alive)
     if story.outcome and story.glass and not story.ratified and not _undo_asked(story):
         told = _ended(story)
         waiting = f"a second person, who ratifies what {story.glass['person']} did alone"
@@ -109,6 +111,21 @@ def _waiting(story: Story, gone: bool) -> Standing:
         f"{deadline} the run ends expired (exit 6), and no host is changed",
         f"engine approve {story.run}",
     )
+
+
+#: How an undo stands that has begun and is not through: the word, and the exit code.
+_CUT_SHORT = {"running": ("UNDO INTERRUPTED", 130), "failed": ("UNDO FAILED", 1), "drifted": ("UNDO DRIFTED", 7)}
+
+
+def _undoing(story: Story, alive: bool | None) -> Standing:
+    """A run whose undo has begun and is not through: some of it may be back, whatever it had ended with."""
+    again, goes_on = f"engine undo {story.run}", f"engine status {story.run} --follow"
+    seen = alive if alive is not None else not (story.outcome or story.interrupted)  # by itself an undo tells of no run
+    if story.undo_outcome == "running" and seen:
+        return Standing("UNDOING", None, stands(story), "what it puts back now", "it goes on by itself", goes_on)
+    word, code = _CUT_SHORT[story.undo_outcome]
+    waiting = "a person: see who has changed it since" if code == 7 else "somebody to go on with the undo"
+    return Standing(word, code, stands(story), waiting, STAYS, again)
 
 
 def _undo_asked(story: Story) -> bool:

@@ -239,7 +239,7 @@ class Story:
     def _on_run_resumed(self, entry: Entry, body: Mapping[str, Json]) -> None:
         self.pauses.append((entry.at, "resumed", str(body.get("by", ""))))
         self.ended = self.exit = None
-        self.outcome = self.why = self.cancel = self.cause = self.broken = ""
+        self.outcome = self.why = self.cancel = self.cause = self.broken = self.undo_outcome = ""
         self.deadline = body.get("deadline") or self.deadline
 
     def _on_run_interrupted(self, entry: Entry, body: Mapping[str, Json]) -> None:
@@ -288,7 +288,7 @@ class Story:
         step = self._step(entry)
         if step.ended and step.seq != entry.seq:
             step.earlier.append((entry.at, step.outcome, step.why))
-        step.outcome, step.open, step.seq = str(body.get("outcome", "")), False, entry.seq
+        step.outcome, step.open, step.seq, step.undone = str(body.get("outcome", "")), False, entry.seq, ""
         step.operation = step.operation if step.outcome == "uncertain" else ""
         step.reading, step.change = body.get("reading") or {}, body.get("change") or step.change
         step.seconds = float(body.get("seconds") or 0.0)

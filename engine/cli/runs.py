@@ -59,14 +59,14 @@ def _row(store: Journal, first: Entry, last: Entry) -> dict[str, Any]:
     ended = last.kind == "run.ended"
     told = story.tell([first, last] if ended else store.entries(first.run))
     stand = standing.of(told, alive)
-    word = stand.word
-    if told.ended is not None:  # without the entries between, nothing is known of which step it was
+    word, undoing = stand.word, told.undo_outcome in ("running", "failed", "drifted")
+    if told.ended is not None and not undoing:  # without the entries between, nothing is known of which step it was
         word = {"succeeded": "CHECKED" if told.check else "SUCCEEDED", "not_triggered": "NOTHING TO DO"}.get(
             told.outcome, ""
         )
         word = word or ("LOCKED" if told.exit == 8 else told.outcome.upper())
         word += " UNRATIFIED" if told.glass and not told.ratified else ""
-    elif not alive and stand.exit == 130 and not told.interrupted:
+    elif not alive and not undoing and stand.exit == 130 and not told.interrupted:
         word = "DEAD"  # nobody said that it was to stop
     until = told.ended if told.ended is not None else time.time() if alive else told.last
     return {

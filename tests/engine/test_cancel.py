@@ -357,6 +357,24 @@ def cut_off_in_its_undo(stage: Stage) -> None:
     assert ({"x": 1}, {"x": 0}) == (stage.thing("a"), stage.thing("w"))
 
 
+def test_an_undo_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    """Half of it is back: that is no run that has succeeded, and the undo is what goes on. One that went on has made it."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}))
+    cut_off_in_its_undo(stage)
+    assert "UNDO INTERRUPTED in" in stage.engine("status").text
+    assert "next: engine undo RB-0001" in stage.engine("status").text
+    assert "UNDO INTERRUPTED" in stage.engine("runs").out
+    stage.have("a", {"x": 7})
+    said = stage.undo()
+    assert (7, True) == (said.exit, "UNDO DRIFTED in" in said.text), said.text
+    stage.have("a", {"x": 1})
+    with stage.store() as store:  # as an earlier version let it go on
+        store.append("RB-0001", "run.resumed", {"by": "eve"})
+    said = stage.resume()
+    assert (0, True) == (said.exit, "✔ changed a execution/w" in said.text), said.text
+    assert "RECAP RB-0001 SUCCEEDED" in said.text
+
+
 def test_nobody_turns_an_undo_round_alone(tmp_path: Path) -> None:
     """The keys of the run let nobody go forth again once an undo was allowed and has begun; the undo itself goes on."""
     stage = keyed(tmp_path, step("a", {"x": 1}), step("w", {"x": 1}))
