@@ -129,8 +129,8 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         ctx = site.context(one, row, left.step, names, time.monotonic() + one.timeout, 1)
         ctx, change = replace(ctx, stop=halt), left.change
         operation = Operation(site, entry, params, (left.host, left.step), "undo") if entry.has("start") else None
-        if operation:
-            ctx = _halted(operation, left, ctx)
+        # Without one: the key under which it was done. Of a later candidate it is another, and so is a receipt by that key.
+        ctx = _halted(operation, left, ctx) if operation else replace(ctx, key=left.begun.get("key", ctx.key))
         now = site.caller.read(entry, params, ctx)
         if _shows(now, change.before):
             return _say(site, left, "unchanged", "it is already as it was before")

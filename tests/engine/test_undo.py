@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from stage import TWO_KEYS, Stage, look, step
 
+from engine import walk
+
 
 def played(tmp: Path, *steps: dict[str, Any], before: dict[str, Any] | None = None, **more: Any) -> Stage:
     """A stage on which these steps have been run; `before`: what the things were."""
@@ -289,3 +291,24 @@ def test_the_record_of_an_undo(tmp_path: Path) -> None:
     (outcome,) = stage.bodies("undo.outcome")
     assert {"before": {"x": 1}, "after": {"x": 0}} == outcome["change"]
     assert {"before": {"x": 0}, "after": {"x": 1}} == stage.bodies("undo.intent")[0]["change"]
+
+
+def test_what_a_later_candidate_did_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that leaves a receipt was done under the key of its own candidate, and is undone under that."""
+    told = ["sh", "-c"]
+    command = {"argv": [*told, "echo done >> said"], "once": True, "undo": [*told, "echo undone >> said"]}
+    stage = Stage(tmp_path, {"execution": [{"name": "Say", "id": "say", "command": command}]})
+    monkeypatch.setattr(walk.Walk, "__init__", _second(walk.Walk.__init__))
+    assert 0 == stage.run().exit
+    assert 0 == stage.undo().exit
+    assert ["done", "undone"] == (stage.base / "said").read_text().split()
+
+
+def _second(make: Any) -> Any:
+    """Makes hosts that are at their second candidate."""
+
+    def made(self: walk.Walk, *given: Any) -> None:
+        make(self, *given)
+        self.generation = 2
+
+    return made
