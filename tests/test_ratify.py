@@ -143,6 +143,21 @@ def test_a_cancel_does_not_ratify(tmp_path: Path) -> None:
     assert 5 == stage.engine("ratify", "--remind").exit
 
 
+def test_one_run_of_which_nobody_can_be_told_silences_no_other(tmp_path: Path) -> None:
+    """Its playbook's folder is gone, or it is being run: that is said, and the others are told of."""
+    stage = broken(tmp_path, within="1ms")
+    assert 5 == stage.run("--no-wait").exit
+    words = ["--key", str(tmp_path / "cid"), "--confirm", "RB-0002", "--because", "nobody answers"]
+    assert 0 == stage.engine("approve", "RB-0002", "--break-glass", *words).exit
+    assert 0 == stage.resume().exit
+    with stage.store() as store:
+        store.claim("RB-0001")
+        said = stage.engine("ratify", "--remind")
+    assert (5, True) == (said.exit, "RB-0001: nobody was told: RB-0001 is being run by" in said.text), said.text
+    assert "RB-0002 UNRATIFIED" in said.text
+    assert 1 == [one["message"] for one in stage.messages()].count("unratified")
+
+
 def test_within_its_time_nobody_is_reminded(tmp_path: Path) -> None:
     """Until the second key is due it is listed, and no message is sent."""
     stage = broken(tmp_path)

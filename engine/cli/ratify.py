@@ -97,7 +97,10 @@ def _reminded(store: Journal) -> int:
         left.append(first.run)
         before = [entry.at for entry in entries if entry.kind == "message.queued" and entry.body["event"] == "unratified"]
         if time.time() - max(before, default=0.0) >= _DAILY and time.time() >= told.glass["ratify_by"]:
-            _tell(store, first.run, entries)
+            try:
+                _tell(store, first.run, entries)
+            except EngineError as error:  # of this run nobody can be told now; of the others all the same
+                click.echo(f"{first.run}: nobody was told: {error.diagnostics[0].summary}", err=True)
         due = f"since {time.strftime('%Y-%m-%d %H:%MZ', time.gmtime(told.glass['ratify_by']))}"
         click.echo(f"{first.run} UNRATIFIED: {told.glass['person']} went alone; a second key is due {due}", err=True)
     if left:
