@@ -164,6 +164,10 @@ def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int
         return Exit.DONE if end and end.body["outcome"] == "cancelled" else Exit.FAILED
     store.claim(run, running.told)
     try:
+        entries = store.entries(run)  # another process may have come to its end since
+        if over := journal.ending(entries):
+            click.echo(_over(run, over, bool(asked.body.get("undo"))), err=True)
+            return Exit.DONE
         why = asked.body.get("why") or f"cancelled by {asked.body['by']}"
         ended = {"outcome": "cancelled", "exit": int(Exit.FAILED), "why": why, **ending.glass(entries)}
         store.append(run, "run.ended", ended)

@@ -297,6 +297,24 @@ def test_an_undo_that_waits_for_keys(tmp_path: Path) -> None:
     assert ["a/w", "a/v"] == [line.split()[0] for line in stage.effects()]
 
 
+def test_a_run_that_ended_just_now_is_not_ended_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the taking another process may have come to its end: that end holds."""
+    stage = Stage(tmp_path, {"execution": [step("a", {"x": 1}), step("b", {"x": 1})]})
+    assert 130 == stage.run("--until", "a").exit
+    claim = Journal.claim
+
+    def late(self: Journal, run: str, tell: Any) -> None:
+        monkeypatch.setattr(Journal, "claim", claim)
+        with stage.store() as store:
+            store.append(run, "run.ended", {"outcome": "succeeded", "exit": 0, "why": ""})
+        claim(self, run, tell)
+
+    monkeypatch.setattr(Journal, "claim", late)
+    said = stage.engine("cancel")
+    assert (0, True) == (said.exit, "RB-0001 has ended already: succeeded" in said.text), said.text
+    assert "succeeded" == stage.ended["outcome"]
+
+
 def keyed(tmp_path: Path, *steps: dict[str, Any]) -> Stage:
     """A run of these steps for which ana and ben have given their keys; it waits to be taken up."""
     stage = Stage(tmp_path, {"execution": list(steps), "authority": TWO_KEYS}).people()
