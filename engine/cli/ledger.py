@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.diagnostics import Diagnostic, EngineError, Exit
+from engine.diagnostics import Diagnostic, EngineError, Exit, did_you_mean, printable
 
 if TYPE_CHECKING:
     from engine.ledger import Ledger, Mark, Served
@@ -147,12 +147,19 @@ def _mark(context: click.Context, host: str, version: str, digest: str, bad: boo
     known = next((one.digest for one in reversed(found.served.get(host, ())) if one.version == version and one.digest), "")
     mark = found.bad(host, version, digest or known)
     if not bad and mark is None:
-        click.echo(f"{version} on {host} is not marked bad: there is nothing to clear.   next: engine ledger", err=True)
+        told = f"{printable(version)} on {printable(host)} is not marked bad: there is nothing to clear"
+        click.echo(f"{told}.   next: engine ledger", err=True)
         return Exit.DONE
     ledger.marked(store, host, version, digest or known, bad, why, opening.requester(by), time.time())
-    where = "wherever its digest is found" if digest or known else f"on {host}"
-    said = f"{version} is marked bad, {where}: no rollback goes to it" if bad else f"{version} may come back, {where}"
-    click.echo(f"{said}.   next: engine ledger -h {host}", err=True)
+    name, shown = printable(host), printable(version)
+    where = "wherever its digest is found" if digest or known else f"on {name}"
+    said = f"{shown} is marked bad, {where}: no rollback goes to it" if bad else f"{shown} may come back, {where}"
+    if host in found.served:
+        click.echo(f"{said}.   next: engine ledger -h {name}", err=True)
+        return Exit.DONE
+    meant = did_you_mean(name, [printable(one) for one in found.served], "")
+    told = f"nothing is on record of {name} yet{f'; {meant}' if meant else '.'}"
+    click.echo(f"{said}.\n{told}   next: engine ledger", err=True)
     return Exit.DONE
 
 
@@ -173,7 +180,8 @@ def check(context: click.Context, host: str, version: str, digest: str | None) -
     past = running.past(context)
     said = ledger.of(past).about(host, version, digest) if past else {}
     if why := said.get("excluded"):
-        click.echo(f"no: {version} {why}.   next: engine ledger -h {host}", err=True)
+        told = f"no: {printable(version)} {printable(why, 400)}"
+        click.echo(f"{told}.   next: engine ledger -h {printable(host)}", err=True)
         return Exit.FAILED
-    click.echo(f"nothing on record speaks against {version} on {host}", err=True)
+    click.echo(f"nothing on record speaks against {printable(version)} on {printable(host)}", err=True)
     return Exit.DONE

@@ -213,6 +213,24 @@ def test_the_ribbon(stage: Stage) -> None:
     assert 2 == stage.engine("ledger", "-h", "nobody").exit
 
 
+def test_a_reason_is_told_without_what_acts_on_a_terminal(stage: Stage) -> None:
+    """`check` runs in pipelines, and the reason was written by somebody else."""
+    assert 0 == stage.run().exit
+    assert 0 == stage.engine("ledger", "mark", "a", "v1", "--because", "it\u202edrifts\u009b2J").exit
+    said = stage.engine("ledger", "check", "a", "v1")
+    assert 1 == said.exit
+    assert r"it\u202edrifts\u009b2J" in said.text
+
+
+def test_a_mark_on_a_host_that_nobody_knows_says_so(stage: Stage) -> None:
+    """A misspelt host leaves the version free to come back where it serves."""
+    assert 0 == stage.run().exit
+    said = stage.engine("ledger", "mark", "a2", "v1", "--because", "drifts")
+    assert 0 == said.exit
+    assert "nothing is on record of a2 yet; did you mean `a`?" in said.text
+    assert "on record" not in stage.engine("ledger", "mark", "a", "v1", "--because", "drifts").text
+
+
 def test_what_a_newer_engine_wrote_is_not_passed_over(stage: Stage) -> None:
     """An entry of a kind that is not known here may forbid a version: nothing is chosen without it."""
     assert 0 == stage.run().exit
