@@ -72,6 +72,8 @@ def of(path: Path, faults: list[Fault], most: int = MOST) -> Iterator[Member]:
     try:
         if path.is_dir():
             yield from plain(_folder(path), faults, most)
+        elif path.exists() and not path.is_file():
+            faults.append(Fault(path.name, "is neither a file nor a folder, and is not opened"))
         else:
             with path.open("rb") as file:
                 yield from plain(_archive(file), faults, most, rooted=True)

@@ -36,7 +36,8 @@ _LINE = re.compile(r"([0-9a-f]{128})  (\S.*)")
 @dataclass
 class Found:
     """What a bundle says, as far as it holds, and every fault. `signer` None: the signature is not good; `rows`: the lines
-    of its custody log; `key`: the public key line that the run's first entry names, if it is in this bundle."""
+    of its custody log; `key`: the public key line that the run's first entry names, if it is in this bundle; `file`: what
+    was read."""
 
     faults: list[Fault] = field(default_factory=list)
     said: dict[str, Any] = field(default_factory=dict)
@@ -48,10 +49,13 @@ class Found:
     entries: list[Entry] = field(default_factory=list)
     key: str = ""
     erased: list[dict[str, Json]] = field(default_factory=list)
+    file: str = ""
 
     @property
     def name(self) -> str:
-        """As the run's journal names it: ``RB-0007.1``."""
+        """As the run's journal names it: ``RB-0007.1``; of what does not say so, the file."""
+        if not self.said and self.file:
+            return self.file
         return f"{self.said.get('run', '?')}.{self.said.get('bundle', '?')}"
 
     def wrong(self, where: str, why: str) -> None:

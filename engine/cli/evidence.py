@@ -267,7 +267,9 @@ def _examined(path: Path) -> Found:
     from engine import members, proof
 
     faults: list[members.Fault] = []
-    return proof.examine(members.of(path, faults), faults)
+    found = proof.examine(members.of(path, faults), faults)
+    found.file = path.name
+    return found
 
 
 def _key(path: Path) -> Any:
@@ -297,10 +299,12 @@ def _recorded(state: Path) -> Callable[[str], list[Entry]]:
 
 
 def _told(found: Found) -> None:
+    from engine import words
+
     said = found.said
-    if found.faults:
-        click.echo(f"{printable(found.name)}: NOT WHOLE, {len(found.faults)} faults")
-        for fault in sorted(set(found.faults)):
+    if faults := sorted(set(found.faults), key=lambda fault: (fault.where != found.file, fault)):
+        click.echo(f"{printable(found.name)}: NOT WHOLE, {words.plural(len(faults), 'fault')}")
+        for fault in faults:
             click.echo(f"  {printable(fault.where, 120)}: {printable(fault.why, 300)}")
         return
     signer = found.signer.fingerprint if found.signer else "nobody"

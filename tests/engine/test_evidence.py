@@ -254,6 +254,14 @@ def test_verify_says_what_is_wrong(tmp_path: Path) -> None:
     assert 2 == stage.engine("evidence", "verify", str(first), "--signer", str(stage.playbook)).exit
 
 
+def test_what_is_no_bundle_is_called_by_its_file_and_why_comes_first(tmp_path: Path) -> None:
+    """That it cannot be read is the cause; the files that are missing for it follow."""
+    (tmp_path / "b.tar").write_bytes(b"junk" * 1000)
+    said = staged(tmp_path).engine("evidence", "verify", str(tmp_path / "b.tar"))
+    assert 1 == said.exit
+    assert re.match(r"b\.tar: NOT WHOLE, \d+ faults\n  b\.tar: cannot be read to its end: ", said.out), said.out
+
+
 def test_show_and_seal(tmp_path: Path) -> None:
     """What evidence there is can be listed, proved item by item, and sealed again after a note."""
     stage = staged(tmp_path)

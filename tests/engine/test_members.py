@@ -340,6 +340,12 @@ def test_a_socket_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert ["x: is a socket; a bundle holds plain files"] == told(tmp_path / "f")[1]
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Named on the command line, it would be opened, and that lasts until somebody writes."""
+    os.mkfifo(tmp_path / "b.tar")
+    assert ["b.tar: is neither a file nor a folder, and is not opened"] == told(tmp_path / "b.tar")[1]
+
+
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     """A file that grew, or became a link, after the folder was listed is not read as what it was."""
     (tmp_path / "x").write_bytes(b"x")
