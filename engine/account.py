@@ -221,6 +221,8 @@ def _pairs(facts: Mapping[str, Json]) -> str:
     """Facts in words; a fact that has parts says each of them."""
     said = []
     for name, value in facts.items():
+        if name == "began" and isinstance(value, int | float):
+            value = words.utc(value)
         parts = (
             ", ".join(f"{key} {words.brief(one, 120)}" for key, one in value.items()) if isinstance(value, Mapping) else ""
         )

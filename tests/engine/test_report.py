@@ -117,6 +117,14 @@ def test_the_decision_shows_what_signers_were_shown_and_who_was_not_counted() ->
     assert "payments confirm good customers hit" == rows[2][4]
 
 
+def test_when_the_run_began_is_shown_to_the_signer_as_a_time() -> None:
+    """And not as seconds since 1970, cut to four figures."""
+    one = told("rollback")
+    one.asked = {**one.asked, "facts": {"began": 1795836679.25}}
+    lead = next(part for part in account.parts(one) if part.key == "decision").lead
+    assert any("What the signers were shown: began: 2026-11-28 03:31:19Z" == line for line in lead), lead
+
+
 def test_changes_are_shown_from_what_to_what_with_their_undo() -> None:
     """Before, after, outcome, and whether it was put back, can be, or never can."""
     rows = [row.cells for row in part("rollback", "changes").rows]
