@@ -49,11 +49,11 @@ def of(story: Story, alive: bool | None = None, now: float | None = None) -> Sta
         return _undoing(story, alive)
     if story.outcome and story.glass and not story.ratified and not _undo_asked(story):
         told = _ended(story)
-        waiting = f"a second person, who ratifies what {story.glass['person']} did alone"
+        word, waiting = f"{told.word} UNRATIFIED", f"a second person, who ratifies what {story.glass['person']} did alone"
         nothing = f"it stays UNRATIFIED, and is told again every day after {words.utc(story.glass['ratify_by'])}"
-        return replace(
-            told, word=f"{told.word} UNRATIFIED", waiting=waiting, nothing=nothing, next=f"engine ratify {story.run}"
-        )
+        if story.outcome in ("failed", "held"):  # a service that is half changed comes first; who has not looked can wait
+            return replace(told, word=word, waiting=f"{told.waiting}; and {waiting}", nothing=f"{told.nothing}; {nothing}")
+        return replace(told, word=word, waiting=waiting, nothing=nothing, next=f"engine ratify {story.run}")
     if story.outcome:
         return _undo_waiting(story) if _undo_asked(story) else _ended(story)
     if _refused(story) and (alive is False or story.interrupted):

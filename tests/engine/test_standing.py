@@ -143,6 +143,18 @@ def test_a_run_that_changed_nothing_says_so() -> None:
     assert "NOTHING TO DO" == standing.of(one).word
 
 
+@pytest.mark.parametrize(
+    ("outcome", "code", "follows"), [("failed", 1, "resume"), ("held", 4, "resume"), ("succeeded", 0, "ratify")]
+)
+def test_a_service_that_is_half_changed_comes_before_who_ratifies(outcome: str, code: int, follows: str) -> None:
+    """Both are waited for; the one next command is that of the service."""
+    one = ended(outcome, code)
+    one.glass = {"person": "cid", "role": "commander", "ratify_by": one.last + 60}
+    stand = standing.of(one)
+    assert (stand.next, stand.word.split()[-1]) == (f"engine {follows} {one.run}", "UNRATIFIED")
+    assert "a second person, who ratifies what cid did alone" in stand.waiting
+
+
 def test_every_exit_code_of_a_run_has_a_meaning() -> None:
     """The codes that a run can end with are those that people are told about."""
     expected = set(Exit) - {Exit.USAGE, Exit.INVALID, Exit.CHANGES, Exit.BUG}
