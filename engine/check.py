@@ -142,13 +142,14 @@ class _Checker:
             self._module(step)
             used |= self._step_names(step)
         self._vars_names(used)
+        to = {"to"} if self._takes_to("to") else set()
         for name in self.options.extra:
             if name not in used and name not in self.book.vars and not self._takes_to(name):
                 self._say(
                     "LG044",
                     f"-e {printable(name)}=… is used nowhere in this playbook",
                     Place("-e", 1, 1, len(name), f"{printable(name)}=…"),
-                    did_you_mean(name, (used | set(self.book.vars)) - BUILT_IN, "leave it out"),
+                    did_you_mean(name, (used | set(self.book.vars)) - BUILT_IN | to, "leave it out"),
                 )
 
     def _takes_to(self, name: str) -> bool:

@@ -187,6 +187,13 @@ def test_what_the_command_line_adds_is_used(options: Options, codes: list[str]) 
     assert codes == [d.code for d in mistakes(data, [row(v=1)], options)]
 
 
+def test_the_version_to_go_back_to_is_a_name_that_can_be_meant() -> None:
+    """`-e to=` is known where a step chooses a version, also where it is misspelt."""
+    choose = {"name": "A", "last_good": {"of": "directory.current", "with": {"path": "/x"}}}
+    for execution, hint in (([choose], "did you mean `to`?"), ([step("a")], "leave it out")):
+        assert hint in [d.hint for d in mistakes(book(execution=execution), (), Options({"too": "v1"})) if d.code == "LG044"]
+
+
 def test_a_broken_module_is_a_mistake_of_its_own(tmp_path: Path) -> None:
     """A file of modules/ that does not load, is no module, or takes one of our names is named at the step that uses it."""
     (tmp_path / "broken.py").write_text("raise RuntimeError('no')", "utf-8")
