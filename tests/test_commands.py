@@ -170,6 +170,19 @@ def test_6_rejected(tmp_path: Path) -> None:
     assert Exit.REJECTED == stage.resume().exit
 
 
+def test_a_key_for_the_newest_run_names_the_one_that_waits(tmp_path: Path) -> None:
+    """Without a name the newest run is meant, and that one may have ended while another is being waited for."""
+    stage = play(tmp_path, authority=TWO_KEYS).people()
+    assert [Exit.WAITING] * 2 == [stage.run("--no-wait").exit for _ in range(2)]
+    assert Exit.DONE == stage.engine("reject", "RB-0002", "--key", str(tmp_path / "ben"), "--because", "no").exit
+    assert Exit.REJECTED == stage.resume("RB-0002").exit
+    said = stage.engine("approve", "--key", str(tmp_path / "ana"), "--confirm", "RB-0001")
+    assert "RB-0002 takes no keys any more" in said.text
+    assert "RB-0001 waits for a key" in said.text
+    assert Exit.DONE == stage.engine("reject", "RB-0001", "--key", str(tmp_path / "ben"), "--because", "no").exit
+    assert "waits for a key" not in stage.engine("approve", "--key", str(tmp_path / "ana")).text
+
+
 def test_6_one_person_is_not_two(tmp_path: Path) -> None:
     """6: a person gives one key, not two."""
     stage = play(tmp_path, authority=TWO_KEYS).people()

@@ -20,6 +20,10 @@ from engine.freeze import Window
 from engine.policy import Policy
 from engine.sshsig import Refused
 
+_SETTLED = "takes no keys any more: its question was settled"
+#: So many of the newest runs are looked at for one that waits.
+_NEWEST = 20
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -79,17 +83,32 @@ def give(store: Any, run: str, answer: Answer) -> int:
 
 def _question(store: Any, run: str) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:
     entries = store.entries(run)
-    asked = next((entry for entry in reversed(entries) if entry.kind == "key.asked"), None)
-    if asked is None:
-        raise EngineError(Diagnostic("LG091", f"{run} has not asked for a key", hint=f"engine status {run}"), Exit.USAGE)
-    since = [entry.kind for entry in entries if entry.seq > asked.seq]
-    over = [kind for kind in since if kind in ("run.ended", "run.resumed")][-1:] == ["run.ended"]
-    if over or "authority.settled" in since:
-        raise EngineError(
-            Diagnostic("LG091", f"{run} takes no keys any more: its question was settled", hint=f"engine status {run}"),
-            Exit.REJECTED,
-        )
+    asked, is_open = _asked(entries)
+    if asked is None or not is_open:
+        why, code = ("has not asked for a key", Exit.USAGE) if asked is None else (_SETTLED, Exit.REJECTED)
+        raise EngineError(Diagnostic("LG091", f"{run} {why}", hint=_others(store) or f"engine status {run}"), code)
     return asked.body, question.given(entry for entry in entries if entry.seq > asked.seq), entries
+
+
+def _asked(entries: Sequence[Any]) -> tuple[Any, bool]:
+    """The last question of a run, and whether it is open."""
+    asked = next((entry for entry in reversed(entries) if entry.kind == "key.asked"), None)
+    since = [entry.kind for entry in entries if asked and entry.seq > asked.seq]
+    over = [kind for kind in since if kind in ("run.ended", "run.resumed")][-1:] == ["run.ended"]
+    return asked, not over and "authority.settled" not in since
+
+
+def _others(store: Any) -> str:
+    """Which of the newest runs do wait for a key: without a name the newest run is meant, and that may be another one."""
+    runs = []
+    for first, _ in list(reversed(store.runs()))[:_NEWEST]:
+        entries = store.entries(first.run)
+        asked, is_open = _asked(entries)
+        given = question.given(entry for entry in entries if asked and entry.seq > asked.seq)
+        refused = any((body.get("statement") or {}).get("decision") == "reject" for body in given)
+        if asked and is_open and not refused and asked.body["expires"] > time.time():
+            runs.append(first.run)
+    return f"{words.some(runs)} {'waits' if len(runs) == 1 else 'wait'} for a key" if runs else ""
 
 
 def now(store: Any, entries: Sequence[Any]) -> tuple[Policy, tuple[Window, ...]]:
