@@ -25,7 +25,8 @@ def recap(story: Story, look: Style = PLAIN, report: str = "") -> str:
     """The end of a run. A failure says what failed, where it stands, what was tried, what to do. `report`: its path."""
     stand = standing.of(story)
     tone = "warn" if stand.word in ("RECOVERED", "UNDONE", "CANCELLED") else _TONES.get(stand.exit or 0, "bad")
-    meaning = f"exit {stand.exit}: {standing.MEANING.get(stand.exit, '')}" if stand.exit is not None else ""
+    means = "cancelled; the run is over" if story.outcome == "cancelled" else standing.MEANING.get(stand.exit or 0, "")
+    meaning = f"exit {stand.exit}: {means}" if stand.exit is not None else ""
     head = [(f"RECAP {story.run}", ""), (stand.word, tone), (f"in {words.span(story.seconds)}", ""), (meaning, "quiet")]
     lines = [*_packed(head, look), *_counts(story, look)]
     culprit = story.culprit()

@@ -333,6 +333,7 @@ def test_cancel_from_another_process(tmp_path: Path) -> None:
     again = stage.engine("cancel")
     assert Exit.DONE == again.exit
     assert "has ended already: cancelled" in again.text
+    assert "exit 1: cancelled; the run is over" in stage.engine("status").text
 
 
 def test_cancel_of_a_run_that_nobody_runs(tmp_path: Path) -> None:
