@@ -37,8 +37,9 @@ def outcome(results: Iterable[str], stopping: str) -> str:
     return stopping or verdict(found)
 
 
-def why(results: Iterable[str], stopping: str, word: str, tolerated: int, deadline: float) -> str:
-    """The sentence beside the word; empty where the word says it all. `deadline`: UTC, seconds since 1970."""
+def why(results: Iterable[str], stopping: str, word: str, tolerated: int, deadline: float, refused: str = "") -> str:
+    """The sentence beside the word; empty where the word says it all. `deadline`: UTC, seconds since 1970; `refused`: why it
+    was rejected, where nobody said no."""
     ends = Counter(results)
     count, bad = sum(ends.values()), sum(ends[one] for one in ("drifted", "failed", "held", "undone"))
     back = f"; {ends['undone']} put back, which only a new run begins anew" if ends["undone"] else ""
@@ -50,7 +51,7 @@ def why(results: Iterable[str], stopping: str, word: str, tolerated: int, deadli
         return f"{bad} of {count} hosts failed, {tolerated} may; {ends['']} are not through{back}"
     if word in ("expired", "rejected"):
         return "no host was changed: " + (
-            "nobody gave the missing key in time" if word == "expired" else "a person of the roles said no"
+            "nobody gave the missing key in time" if word == "expired" else refused or "a person of the roles said no"
         )
     return ""
 

@@ -443,7 +443,10 @@ class Run:
         left = remedy.cancelled(self.site, list(self.walks.values())) if back else ""
         results = [walk.result for walk in self.walks.values()]
         word = ending.outcome(results, self.stopping)
-        why = ending.why(results, self.stopping, word, self.plan.tolerated, self.site.deadline)
+        entries = self.journal.entries(self.id) if word == "rejected" else ()
+        settled = [entry.body for entry in entries if entry.kind == "authority.settled"][-1:]
+        refused = next((str(body.get("why") or "") for body in settled if not body.get("people")), "")
+        why = ending.why(results, self.stopping, word, self.plan.tolerated, self.site.deadline, refused)
         body: dict[str, Json] = {"outcome": word, "exit": int(ending.EXITS[word]), "why": why}
         if left:
             body["why"] = left

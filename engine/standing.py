@@ -461,7 +461,8 @@ def _of_keys(story: Story, entry: Entry, body: Mapping[str, Json]) -> Said:
         roles = ", ".join(body.get("roles") or []) or "anybody"
         plan, keys = words.short(str(body.get("digest", ""))), words.plural(int(body.get("keys") or 0), "key")
         act = f" ({(body.get('facts') or {})['act']})" if (body.get("facts") or {}).get("act") else ""
-        return Said("key asked", "engine", f"{keys} from {roles} for plan {plan}{act}, until {until}", "decision")
+        anew = f"; asked anew, because {body['again']}" if body.get("again") else ""
+        return Said("key asked", "engine", f"{keys} from {roles} for plan {plan}{act}, until {until}{anew}", "decision")
     if entry.kind == "key.given":
         ours = story.undo_keys if any(key.seq == entry.seq for key in story.undo_keys) else story.keys
         needed = int(story.undo_asked.get("keys") or 0) if ours is story.undo_keys else story.needed

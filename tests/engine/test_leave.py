@@ -97,7 +97,9 @@ def test_a_changed_policy_asks_anew(tmp_path: Path) -> None:
     assert 5 == stage.run("--no-wait").exit
     stage.approve()
     freeze(stage, OVER)
-    assert 5 == stage.resume("--no-wait").exit
+    said = stage.resume("--no-wait")
+    assert 5 == said.exit
+    assert "asked anew, because the freeze windows have changed" in said.text
     assert "the freeze windows have changed" == stage.bodies("key.asked")[-1]["again"]
     stage.approve()
     assert 0 == stage.resume().exit
@@ -241,6 +243,7 @@ def test_a_freeze_refuses_a_run_that_asks_nobody(tmp_path: Path) -> None:
     assert "all-year" in said.text
     assert stage.thing("a") is None
     assert "freeze window `all-year` until 2100-01-01 00:00:00Z (audit)" in stage.bodies("authority.settled")[0]["why"]
+    assert stage.ended["why"] == f"no host was changed: {stage.bodies('authority.settled')[0]['why']}", "nobody said no"
 
 
 def test_a_saved_plan_is_no_way_round_a_freeze(tmp_path: Path) -> None:
