@@ -67,9 +67,8 @@ def of(story: Story, alive: bool | None = None, now: float | None = None) -> Sta
     going = f"the steps that run now: {words.some(running, 3)}" if running else "its next step"
     longest = waiting_on(story, now) if now is not None else ""
     again = f"engine status {story.run} --follow"
-    return Standing(
-        "RUNNING", None, stands(story), longest.removeprefix("waiting on ") or going, "it goes on by itself", again
-    )
+    by_itself = f"it stops at the next safe point, as {story.cancel} has asked" if story.cancel else "it goes on by itself"
+    return Standing("RUNNING", None, stands(story), longest.removeprefix("waiting on ") or going, by_itself, again)
 
 
 def under_way(story: Story, now: float) -> list[tuple[Step, float]]:
@@ -221,6 +220,8 @@ def _broken_off(story: Story, at: str) -> Standing:
         waiting, again = "a new plan: the live state is no longer what was approved", plan_again(story)
     else:
         word = "CANCELLED"
+        if story.cancel_undo and story.changed():
+            waiting, again = "the keys without which nothing is put back: engine undo asks for them", f"engine undo {run}"
     if story.exit == 8:
         word, waiting = "LOCKED", "the other run to end"
     if unsure := _unsettled(story):

@@ -199,6 +199,7 @@ class Story:
         self.messages: dict[str, Message] = {}
         self.undo_steps: list[Step] = []
         self.undo_by = self.undo_outcome = self.cancel = self.broken = ""
+        self.cancel_undo = False
         self.series: dict[tuple[str, str], Series] = {}
         #: Every stored entry, in order: the timeline.
         self.entries: list[Entry] = []
@@ -339,7 +340,7 @@ class Story:
                 )
 
     def _on_cancel_asked(self, _: Entry, body: Mapping[str, Json]) -> None:
-        self.cancel = str(body.get("by") or "somebody")
+        self.cancel, self.cancel_undo = str(body.get("by") or "somebody"), bool(body.get("undo"))
 
     def _on_lock_broken(self, _: Entry, body: Mapping[str, Json]) -> None:
         self.broken = f"{body.get('by') or 'somebody'}: {body.get('why') or ''}"

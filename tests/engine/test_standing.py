@@ -143,6 +143,26 @@ def test_a_run_that_changed_nothing_says_so() -> None:
     assert "NOTHING TO DO" == standing.of(one).word
 
 
+def test_a_cancel_is_told_while_the_run_goes_on() -> None:
+    """Who looks at it meanwhile does not take it for one that goes on to its end."""
+    one = told("waiting")
+    one.asked = {}
+    one.add(Entry(one.run, 999, one.last, "cancel.asked", "", "", json.dumps({"by": "mira", "undo": False})))
+    assert ("RUNNING", "it stops at the next safe point, as mira has asked") == (
+        standing.of(one).word,
+        standing.of(one).nothing,
+    )
+
+
+@pytest.mark.parametrize(("undo", "follows"), [(True, "engine undo RB-0145"), (False, "engine report RB-0145")])
+def test_a_cancel_that_has_not_put_back_yet_names_the_undo(undo: bool, follows: str) -> None:
+    """To put back took keys, and nobody has been asked for them."""
+    one = ended("cancelled", 1)
+    one.cancel_undo = undo
+    assert one.changed()
+    assert follows == standing.of(one).next
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "follows"), [("failed", 1, "resume"), ("held", 4, "resume"), ("succeeded", 0, "ratify")]
 )
