@@ -17,7 +17,7 @@ from killer import killer
 
 from tests.mutants import Caught, Mutant
 
-MOST, EACH = 1500, 40
+MOST, EACH = 3000, 40
 WHOLE = ("run", "resume")
 #: fault -> the ways in which it shows
 FAULTS: dict[Callable[[], None], Sequence[str]] = {

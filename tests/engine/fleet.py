@@ -171,6 +171,7 @@ class Fleet:
 
     def resume(self, forks: int = 1, before: Callable[[Run], None] | None = None, **more: Any) -> Exit:
         """Takes the run up again, as `engine resume` does."""
+        self.store.claim(self.run_id)
         entries = self.store.verified(self.run_id)
         one = self.made(forks, **more)
         one.site.started = entries[0].at
