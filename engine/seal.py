@@ -138,12 +138,9 @@ class _Making:
         self.previous = earlier[-1] if earlier else None
         self.number, self.found = len(earlier) + 1, custody.seen(entries)
         self.rows: list[Row] = []
-        if (
-            self.previous
-            and self.previous.machine not in (os.uname().nodename, "")
-            and not (place / self.previous.name).exists()
-        ):
-            # Sealed on another machine, and still there: the log begins anew, and the statement names the bundle before.
+        away = self.previous is not None and _elsewhere(entries, self.previous, journal.folder)
+        if self.previous and away and not (place / self.previous.name).exists():
+            # It lies there still: the log begins anew, and the statement names the bundle before.
             self.previous = replace(self.previous, rows=0, root=custody.head([]))
         elif self.previous:
             _placed(place, run, self.previous)
@@ -270,6 +267,12 @@ def _named(path: str, taken: set[str]) -> str:
         made = f"{name}~{number}"
     taken.add(made.casefold())
     return made
+
+
+def _elsewhere(entries: Sequence[Entry], told: Sealed, here: Path) -> bool:
+    """Whether a bundle was sealed on another machine, or by an engine that keeps its files in another folder of this one."""
+    kept = [entry.body["files"] for entry in entries if entry.seq <= told.last and {"base", "files"} <= entry.body.keys()]
+    return told.machine not in (os.uname().nodename, "") or (bool(kept) and Path(kept[-1]) != here.absolute())
 
 
 def _aside(place: Path, run: str, number: int) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from places import Places
 from postgres import Server
-from stage import TWO_KEYS, Stage, look, step
+from stage import KEEP, TWO_KEYS, Stage, look, step
 
 from engine.diagnostics import Exit
 
@@ -97,6 +98,27 @@ def end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def test_where_evidence_was_sealed_elsewhere_the_run_goes_on(postgres: Server, tmp_path: Path) -> None:
+    """Two folders for files on one database: the second is told where the first one's evidence lies, seals its own, and the
+    bundles of both hold together."""
+    forensics = [{"name": "Keep it", "id": "keep", "keep": {"as": "requests.jsonl"}}]
+    stage = Stage(tmp_path, {"forensics": forensics, "execution": STEPS}, state=postgres.url())
+    (stage.base / "modules/keep.py").write_text(KEEP)
+    stage.trouble("two", apply="breaks")
+    first, second = Machine(stage, "first"), Machine(stage, "second")
+    process = first.run()
+    assert Exit.FAILED == process.wait(300), process.communicate()
+    process.communicate()
+    stage.trouble("two")
+    code, said = second("resume", "-y")
+    assert (Exit.DONE, EFFECTS) == (code, stage.effects()), said
+    assert f"in {first.files}/runs/RB-0001" in said
+    for one in (first, second):
+        shutil.copytree(one.files / "runs/RB-0001/bundles", tmp_path / "together", dirs_exist_ok=True)
+    code, said = second("evidence", "verify", str(tmp_path / "together"))
+    assert (Exit.DONE, 3) == (code, said.count(": whole.")), said
 
 
 def test_another_machine_gives_the_keys_and_takes_the_run_over(postgres: Server, tmp_path: Path) -> None:

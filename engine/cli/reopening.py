@@ -88,14 +88,15 @@ def same(path: Path, text: str) -> bool:
         return False
 
 
-def elsewhere(entries: Sequence[Entry]) -> list[str]:
-    """What has to be said of the other machines on which the run was carried out: what it kept is there."""
+def elsewhere(entries: Sequence[Entry], folder: Path) -> list[str]:
+    """What has to be said of the other machines, and the other folders than `folder`, in which the run was carried out: what
+    it kept is there."""
     here, run = os.uname().nodename, entries[0].run
     places = dict.fromkeys((e.body.get("machine", here), e.body.get("files", "")) for e in entries if e.kind in _PLACED)
     return [
         f"{run} was carried out on {machine}: the evidence and the reports of that time are there, in {files}/runs/{run}"
         for machine, files in places
-        if machine != here
+        if machine != here or (files and Path(files) != folder.absolute())
     ]
 
 

@@ -72,7 +72,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
             return _delivered(one, view, last.body["outcome"])
         keep, look = f"keep {counts['keep']} steps that ended", f"look first at {counts['look']} that were cut off"
         view.write(f"{run}: journal whole to entry {entries[-1].seq}; {keep}, {look}, run the rest")
-        for line in reopening.elsewhere(entries):
+        for line in reopening.elsewhere(entries, store.folder):
             view.write(line)
         if not yes and sys.stdin.isatty():
             with view.paused():

@@ -56,7 +56,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
         click.echo(f"{run} has left nothing to put back.   next: engine report {run}", err=True)
         return Exit.DONE
     _shown(changes, lasting)
-    for line in reopening.elsewhere(entries):
+    for line in reopening.elsewhere(entries, store.folder):
         click.echo(line, err=True)
     if len(lasting) == len(changes):
         click.echo(f"{run} has changed nothing that could be put back.   next: engine report {run}", err=True)

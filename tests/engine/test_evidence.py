@@ -15,35 +15,12 @@ from typing import Any
 
 import pytest
 from evidence import Case, examined, held, loaded
-from stage import TWO_KEYS, Said, Stage, step
+from stage import KEEP, TWO_KEYS, Said, Stage, step
 
 from engine import bag, canon, envelope, proof, reader, seal, source, sshsig
 from engine.diagnostics import Diagnostic
 from engine.site import Site
 
-#: A module of forensics that keeps a file; what goes wrong is written beside the world, as for things.
-KEEP = '''
-"""A file is kept as evidence."""
-import hashlib
-from pathlib import Path
-from modules.contract import ModuleError, TimedOut
-SECTIONS = ("forensics",)
-SCHEMA = {"type": "object", "additionalProperties": False, "required": ["as"],
-          "properties": {"as": {"type": "string", "description": "The file's name."}}}
-def read(params, ctx):
-    path = ctx.evidence / params["as"]
-    if not path.exists() or (ctx.base / "world" / ctx.host / "again").exists():
-        return {"stored": False}
-    return {"stored": True, "_path": str(path), "_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-def desired(params):
-    return {"stored": True}
-def apply(params, change, ctx):
-    if (ctx.base / "world" / ctx.host / "silent").exists():
-        raise TimedOut("the step's timeout has passed")
-    (ctx.evidence / params["as"]).write_bytes(b"kept of " + ctx.host.encode())
-    if (ctx.base / "world" / ctx.host / "bend").exists():
-        (ctx.base / "world" / ctx.host / "bend").rename(ctx.base / "world" / ctx.host / "bent")
-'''
 #: A module that writes to the evidence of another step, as nobody should.
 BEND = '''
 """The evidence is bent."""
