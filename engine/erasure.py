@@ -7,10 +7,8 @@ a disk keeps of unlinked files are not reached: what is to be erased everywhere 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine import bag, canon, custody, envelope, seal
 from engine.journal import Journal
@@ -32,8 +30,8 @@ def erase(
 ) -> list[Erased]:
     """Erases every sealed item of this name (as the bundle or as the evidence folder has it).
 
-    Raises ValueError for a name that nothing has, for a bundle that another key has sealed, and for what cannot be erased:
-    journal and custody log are what everything is held against.
+    Raises ValueError for a name that nothing has, for a bundle that another key has sealed or whose custody log was changed
+    since, and for what cannot be erased: journal and custody log are what everything is held against.
     """
     entries = journal.entries(run)
     told = seal.sealed(entries)
@@ -42,7 +40,7 @@ def erase(
     found = [
         (one, row)
         for one in told
-        for row in _rows(place / one.name)
+        for row in seal.rows(place / one.name, one)
         if row["bundle"] == one.number and row["kind"] == "file" and named in (row["item"], row["path"])
     ]
     if not found:
@@ -84,7 +82,3 @@ def _gone(journal: Journal, run: str, one: Sealed, row: custody.Row, signed: byt
         empty.rmdir()
         empty = empty.parent
     return Erased(one.name, str(row["item"]), there)
-
-
-def _rows(folder: Path) -> list[custody.Row]:
-    return [json.loads(line) for line in (folder / bag.DATA / seal.CUSTODY).read_bytes().splitlines()]

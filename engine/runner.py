@@ -452,8 +452,8 @@ class Run:
             body["why"] = left
         if self.stopping == "deadline" and "" in results:
             body["cause"] = "deadline"
-        if glass := self.leave.settled.get("glass"):
-            body["glass"] = glass
+        if self.leave.settled.get("glass"):
+            body |= ending.glass(self.journal.entries(self.id))
         self.outbox.event(word, *(("failed",) if word == "drifted" else ()), "ended", of=("run.ended", body))
         self.outbox.close()
         return ending.EXITS[word]

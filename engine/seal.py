@@ -144,7 +144,7 @@ class _Making:
             self.previous = replace(self.previous, rows=0, root=custody.head([]))
         elif self.previous:
             _placed(place, run, self.previous)
-            self.rows = _rows(place / self.previous.name, self.previous)
+            self.rows = rows(place / self.previous.name, self.previous)
         last = self.previous.last if self.previous else 0
         self.fresh = [entry for entry in entries if entry.seq > last]
         known = {(row["host"], row["path"], row["size"], row["modified"]) for row in self.rows if row["kind"] == "file"}
@@ -289,7 +289,7 @@ def _placed(place: Path, run: str, told: Sealed) -> None:
             made.place(place / told.name)
 
 
-def _rows(folder: Path, told: Sealed) -> list[Row]:
+def rows(folder: Path, told: Sealed) -> list[Row]:
     """The custody log of a bundle, which must be the one that was sealed. Raises ValueError."""
     try:
         lines = (folder / bag.DATA / CUSTODY).read_bytes().splitlines()

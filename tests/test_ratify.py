@@ -16,7 +16,7 @@ from engine.cli import ratify
 TELL = {"name": "Tell", "notify": {"to": "desk", "message": "{{ run.event }}"}, "on": ["break_glass", "unratified"]}
 
 
-def broken(folder: Path, within: str = "2h", also: str = "") -> Stage:
+def broken(folder: Path, within: str = "2h", also: str = "", fails: bool = False) -> Stage:
     """A run that cid (chief) let through alone; cid has the role `also` as well."""
     authority = {**TWO_KEYS, "break_glass": {"role": "chief", "ratify_within": within}}
     book = {"execution": [step("a", {"x": 1})], "authority": authority, "communications": [TELL]}
@@ -31,7 +31,9 @@ def broken(folder: Path, within: str = "2h", also: str = "") -> Stage:
     assert 5 == stage.run("--no-wait").exit
     words = ["--key", str(folder / "cid"), "--confirm", "RB-0001", "--because", "nobody answers"]
     assert 0 == stage.engine("approve", "RB-0001", "--break-glass", *words).exit
-    assert 0 == stage.resume().exit
+    if fails:
+        stage.trouble("a", apply="breaks")
+    assert int(fails) == stage.resume().exit
     return stage
 
 
@@ -130,6 +132,16 @@ def test_an_undo_does_not_ratify(tmp_path: Path) -> None:
     assert "UNDONE UNRATIFIED" in stage.engine("runs").out
     assert 5 == stage.engine("ratify", "--remind").exit
     assert 0 == second(stage, "ana").exit
+    assert 0 == stage.engine("ratify", "--remind").exit
+
+
+def test_who_goes_on_after_it_was_ratified_asks_for_no_more(tmp_path: Path) -> None:
+    """The end of a run that was taken up again says nothing of a glass that a second person has looked at."""
+    stage = broken(tmp_path, fails=True)
+    assert 0 == second(stage, "ben").exit
+    stage.trouble("a")
+    assert 0 == stage.resume().exit
+    assert "UNRATIFIED" not in stage.engine("runs").out
     assert 0 == stage.engine("ratify", "--remind").exit
 
 

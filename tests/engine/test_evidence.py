@@ -470,6 +470,18 @@ def test_erased_on_record(tmp_path: Path) -> None:
     assert any("it was removed" in fault for fault in held(first))
 
 
+def test_a_custody_log_that_was_changed_names_nothing_to_erase(tmp_path: Path) -> None:
+    """Who can write into a bundle could else have the engine take another file away."""
+    stage = staged(tmp_path)
+    well(stage.run())
+    other = tmp_path / "other"
+    other.write_text("x")
+    log = bundles(stage)[0] / "data/custody.jsonl"
+    log.write_text(log.read_text().replace('"path":"requests.jsonl"', f'"path":"{other}"'))
+    said = stage.engine("evidence", "erase", stage.latest, str(other), "--because", "asked for", "-y")
+    assert (2, True, True) == (said.exit, "is not the one that was sealed" in said.text, other.exists()), said.text
+
+
 def test_what_cannot_be_erased(tmp_path: Path) -> None:
     """The journal and the custody log are not erased, nor what is not there, and nothing without a reason."""
     stage = staged(tmp_path)
