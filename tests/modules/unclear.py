@@ -12,7 +12,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ class Trial:
         strikes = self.wire.at == 0 and self.fault and self.applies == 1
         try:
             if strikes and self.fault == "late":
-                self.wire.later.append(lambda: self._apply(params, change, ctx))
+                sent = replace(ctx, wire=self.wire)  # it is out, and no lease that is given back holds it up
+                self.wire.later.append(lambda: self._apply(params, change, sent))
                 raise Killed
             handle = self._apply(params, change, ctx)
         finally:
