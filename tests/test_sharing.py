@@ -117,7 +117,7 @@ def test_where_evidence_was_sealed_elsewhere_the_run_goes_on(postgres: Server, t
     assert f"in {first.files}/runs/RB-0001" in said
     for one in (first, second):
         shutil.copytree(one.files / "runs/RB-0001/bundles", tmp_path / "together", dirs_exist_ok=True)
-    code, said = second("evidence", "verify", str(tmp_path / "together"))
+    code, said = second("evidence", "verify", str(tmp_path / "together"), "--journal", stage.state)
     assert (Exit.DONE, 3) == (code, said.count(": whole.")), said
 
 

@@ -180,10 +180,10 @@ def _proof(lines: list[bytes], log: list[dict[str, Any]], item: str, name: str) 
     help="The time stamping service's root certificate (PEM).",
 )  # fmt: skip
 @click.option(
-    "--journal", "store", type=click.Path(path_type=Path), default=None, help="A state folder whose record it must fit."
+    "--journal", "store", default=None, help="A state folder, or the address of a database, whose record it must fit."
 )
 def verify(
-    path: Path, signers: tuple[Path, ...], anchors: tuple[Path, ...], authority: Path | None, store: Path | None
+    path: Path, signers: tuple[Path, ...], anchors: tuple[Path, ...], authority: Path | None, store: str | None
 ) -> int:
     """Verify a bundle, its archive (tar, tar.gz, zip), or a folder of bundles. Needs no network and no state folder.
 
@@ -281,12 +281,14 @@ def _key(path: Path) -> Any:
         raise click.UsageError(f"--signer {path}: {getattr(error, 'reason', error)}. Name the .pub file.") from None
 
 
-def _recorded(state: Path) -> Callable[[str], list[Entry]]:
+def _recorded(state: str) -> Callable[[str], list[Entry]]:
     from engine import journal
+    from engine.cli import keeping
 
-    if not (state / "journal.db").is_file():
+    if not keeping.shared(state) and not (Path(state) / "journal.db").is_file():
         raise click.UsageError(f"--journal {state}: there is no journal in it. Name a state folder, such as .lastgood.")
-    store = journal.Journal(state)
+    files = click.get_current_context().find_root().obj["files"]
+    store = journal.Journal(keeping.opened(keeping.typed(state, "--journal"), files, journal.LEASE))
     click.get_current_context().call_on_close(store.close)
 
     def entries(run: str) -> list[Entry]:
