@@ -24,7 +24,7 @@ quick: .venv/ready-to-test
 	$(TESTS) -m "not slow and not real"
 
 power: .venv/ready-to-test
-	LASTGOOD_POWER_IMAGES=100000 LASTGOOD_POWER_FAULTS=all $(TESTS) -rP tests/power
+	LASTGOOD_POWER_IMAGES=25000 LASTGOOD_POWER_FAULTS=all $(TESTS) -rP tests/power
 
 crash: .venv/ready-to-test
 	$(BIN)/python -m tests.crash --workers $(WORKERS)

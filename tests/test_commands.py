@@ -665,6 +665,25 @@ def test_one_plan_twice_at_once(tmp_path: Path) -> None:
     assert 1 == len(stage.effects())
 
 
+@pytest.mark.parametrize("verb", ["resume", "undo"])
+def test_who_waits_for_keys_that_were_asked_for_earlier_says_so(tmp_path: Path, verb: str) -> None:
+    """A log that nobody follows by hand would else stand still without a word."""
+    stage = Stage(tmp_path, {"execution": [step("w", {"x": 1})], "authority": TWO_KEYS}).people()
+    assert 5 == stage.run("--no-wait").exit
+    if verb == "undo":
+        stage.approve()
+        assert 0 == stage.resume().exit
+        assert 5 == stage.undo("--no-wait").exit
+    time.sleep(2.1)
+    process = stage.process(verb, "RB-0001", "-y")
+    assert process.stderr is not None
+    try:
+        assert any("waiting for the keys asked for at" in line for line in process.stderr)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_keys_that_race(tmp_path: Path) -> None:
     """Many answers at once count each person once."""
     stage = play(tmp_path, authority=TWO_KEYS).people()

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from engine import __version__, anchor, journal, ledger, live, report, screen, seal, story, trust
+from engine import __version__, anchor, journal, ledger, live, report, screen, seal, story, trust, words
 from engine import evidence as evidences
 from engine import look as looks
 from engine import site as sites
@@ -180,15 +180,21 @@ def written(store: Journal, told: story.Story) -> Path:
 
 def prompter(store: Journal, run: str, view: live.View, keys: tuple[Path, ...]) -> Callable[[Mapping[str, Json]], None]:
     """What is done again and again while the run waits: keys that were given elsewhere are shown, and on a terminal a person
-    may give or refuse one here."""
+    may give or refuse one here. Who takes a question up that was asked earlier is told what is waited for."""
     answers = sys.stdin.isatty() and sys.stderr.isatty()
     asked: list[float] = []
+    begun, told = time.time(), False
     own: set[int] = set()
     seen = max((entry.seq for entry in store.entries(run)), default=0)
     store.listeners.append(lambda entry: own.add(entry.seq))
 
-    def poll(_request: Mapping[str, Json]) -> None:
-        nonlocal seen
+    def poll(request: Mapping[str, Json]) -> None:
+        nonlocal seen, told
+        since = 0.0 if told else next((e.at for e in reversed(store.entries(run)) if e.kind == "key.asked"), begun)
+        if not told and since < begun - 2:
+            until = words.utc(float(request["expires"]))
+            view.write(f"waiting for the keys asked for at {words.utc(since)}, until {until}.   next: engine approve {run}")
+        told = True
         for entry in store.entries(run, seen):
             seen = entry.seq
             if entry.kind in ("key.given", "key.refused") and entry.seq not in own:

@@ -2,7 +2,7 @@
 
 The workload is our real journal, with group commits and leases, over the recording layer; each image is a real folder in
 which our real journal is opened again, by the SQLite of this Python where it may. `LASTGOOD_POWER_IMAGES` sets how many:
-`make power` draws a hundred thousand of each mode.
+`make power` draws twenty-five thousand of each mode.
 """
 
 from __future__ import annotations
