@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import terminal
 from stage import TWO_KEYS, Said, Stage, look, step
 
 from engine import leases
@@ -663,6 +664,18 @@ def test_one_plan_twice_at_once(tmp_path: Path) -> None:
     assert codes[0] == Exit.DONE
     assert codes[1] in (Exit.LOCKED, Exit.STALE)
     assert 1 == len(stage.effects())
+
+
+def test_a_resume_that_nobody_confirms_says_that_it_did_nothing(tmp_path: Path) -> None:
+    """Enter alone means no."""
+    stage = Stage(tmp_path, {"execution": [step("w", {"x": 1})]})
+    stage.trouble("w", apply="breaks")
+    assert 1 == stage.run().exit
+    with terminal.Terminal(stage, "resume") as asked:
+        asked.shows("Continue? [y/N]:")
+        asked.types("")
+        assert Exit.INTERRUPTED == asked.ends()
+        assert "Nothing was done: RB-0001 stays as it is." in asked.text
 
 
 @pytest.mark.parametrize("verb", ["resume", "undo"])

@@ -77,6 +77,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         if not yes and sys.stdin.isatty():
             with view.paused():
                 if not click.confirm("Continue?", default=False, err=True):
+                    click.echo(f"Nothing was done: {run} stays as it is.   next: engine resume {run}", err=True)
                     return Exit.INTERRUPTED
         store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name, running.told)
         try:
