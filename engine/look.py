@@ -245,7 +245,9 @@ def show(row: Row, name: str, look: Style, widest: int) -> list[str]:
         room = max(look.width - taken - len(took) - 1, 8)
         lines = [f" {sign} {pad(cut(name, room), room)} {took}".rstrip()]
         if row.fact and row.word != "next":
-            lines.append("   " + cut(row.fact, look.width - 3))
+            room = look.width - 3
+            told = textwrap.wrap(row.fact, room) if row.word == "waiting" else [row.fact]  # who is waited for is not cut
+            lines += ["   " + cut(line, room) for line in told]
     for word, text in row.more:
         head = look.sign(word) + " " if word else ""
         lines.append(f"     {head}{cut(text, look.width - 8 - len(word))}")

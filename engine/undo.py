@@ -47,20 +47,28 @@ class Left:
 def host(site: Site, row: HostRow, halt: threading.Event | None = None) -> str:
     """Undoes the run's changes on one host. Returns undone, nothing, drifted, failed or stopped (`halt` was set); repeating
     it does no harm."""
-    entries = [entry for entry in site.journal.entries(site.run) if entry.host == row.name]
+    entries = site.journal.entries(site.run)
+    told = _told(site, row.name, entries)
     halt, result = halt or threading.Event(), "nothing"
-    for left in pending(entries):
+    for left in pending(entry for entry in entries if entry.host == row.name):
         if halt.is_set():
             return "stopped"
-        outcome = _one(site, row, left, registered(entry for entry in entries if entry.seq < left.last), halt)
+        outcome = _one(site, row, left, registered(entry for entry in told if entry.seq < left.last), halt)
         if outcome in ("drifted", "failed", "stopped"):
             return outcome
         result = "undone" if outcome in ("undone", "unchanged") else result
     return result
 
 
+def _told(site: Site, name: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of this host, and of the steps that one host of its batch has done for all (`run_once`)."""
+    batch = next((batch for batch in site.plan.batches if name in batch), (name,))
+    once = {one.id for one in site.plan.playbook.steps if one.run_once}
+    return [entry for entry in entries if entry.host == name or (entry.step in once and entry.host in batch)]
+
+
 def registered(entries: Iterable[Entry]) -> dict[str, Json]:
-    """What the run's steps had registered on this host by then."""
+    """What the run's steps had registered by then, in the entries of one host and of those that did something for it."""
     found: dict[str, Json] = {}
     for entry in entries:
         if entry.kind == "step.outcome" and entry.body.get("register") and "[" not in entry.step:

@@ -312,3 +312,14 @@ def _second(make: Any) -> Any:
         self.generation = 2
 
     return made
+
+
+def test_what_one_host_did_for_all_is_known_to_the_others(tmp_path: Path) -> None:
+    """A step that mentions the result of a `run_once` step is put back where another host did that."""
+    once = step("one", {"x": 1}, thing={"shared": True}, run_once=True, register="r")
+    stage = Stage(tmp_path, {"execution": [once, step("two", {"x": "{{ r.x }}"})]}, ("a", "b", "c"))
+    assert 0 == stage.run().exit
+    assert {"shared/one", "a/two", "b/two", "c/two"} == {place for place, is_ in stage.things().items() if is_}
+    said = stage.undo()
+    assert 0 == said.exit, said.err
+    assert [] == [place for place, is_ in stage.things().items() if is_]
