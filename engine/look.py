@@ -246,7 +246,8 @@ def show(row: Row, name: str, look: Style, widest: int) -> list[str]:
         lines = [f" {sign} {pad(cut(name, room), room)} {took}".rstrip()]
         if row.fact and row.word != "next":
             room = look.width - 3
-            told = textwrap.wrap(row.fact, room) if row.word == "waiting" else [row.fact]  # who is waited for is not cut
+            whole = row.word == "waiting"  # who is waited for is not cut
+            told = textwrap.wrap(row.fact, room, break_on_hyphens=False) if whole else [row.fact]
             lines += ["   " + cut(line, room) for line in told]
     for word, text in row.more:
         head = look.sign(word) + " " if word else ""

@@ -88,6 +88,14 @@ def test_no_line_is_wider_than_the_screen(scene: str, width: int) -> None:
     assert [] == [line for line in lines + look.metrics(one, Style(width=width)) if look.cells(line) > width]
 
 
+def test_who_is_waited_for_is_not_cut_on_a_narrow_screen() -> None:
+    """What a person has to do something about stands there whole, on as many lines as it takes."""
+    row = look.Row("waiting", "authority", 5.0, "key 2 of 2, expires in 29m 50s; given: ana (ml-oncall), for fraud-risk")
+    first, *more = look.show(row, "authority", Style(width=40), 12)
+    assert row.fact == " ".join(line.strip() for line in more)
+    assert max(map(look.cells, [first, *more])) <= 40
+
+
 def test_many_hosts_are_counted_and_those_in_trouble_named() -> None:
     """Three hundred hosts take as many lines as there are steps, and the three that failed."""
     rows = {row.key: row for row in look.rows(story.tell(make.fleet().entries), make.START + 90)}
