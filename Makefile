@@ -3,6 +3,7 @@
 # make crash   17,500 kills, and their figures                         make mutants  planted faults, and what catches them
 # make docs    write the reference pages       make pins    note the versions of today        make clean   remove what the others made
 # make power   power cuts and failing disks, with more images than `make test` and every error at every operation
+# make sharing kills on PostgreSQL, kills of the database itself, schedules of several machines, and every boundary of the demo
 #
 # Needs Python 3.11 or newer (`make PYTHON=/path/to/python3` picks one) and a package index that pip can reach.
 
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick crash power mutants lint bench docs pins clean
+.PHONY: demo test quick crash sharing power mutants lint bench docs pins clean
 
 demo: .venv/ready
 	$(BIN)/engine demo
@@ -28,6 +29,8 @@ power: .venv/ready-to-test
 
 crash: .venv/ready-to-test
 	$(BIN)/python -m tests.crash --workers $(WORKERS)
+
+sharing: .venv/ready-to-test
 	LASTGOOD_POSTGRES_POINTS=1000 LASTGOOD_SCHEDULES=500 LASTGOOD_DATABASE_KILLS=100 LASTGOOD_BOUNDARIES=all $(TESTS) -rP \
 		tests/crash/test_postgres.py tests/crash/test_demo.py tests/engine/test_schedules.py tests/test_database_dies.py
 

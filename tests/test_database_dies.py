@@ -13,7 +13,7 @@ from stage import Stage, step
 
 from engine.diagnostics import Exit
 
-#: How often it is killed, in all; `make crash` kills more.
+#: How often it is killed, in all; `make sharing` kills more.
 KILLS = int(os.environ.get("LASTGOOD_DATABASE_KILLS", "30"))
 HOSTS = ("a", "b", "c")
 STEPS = 8

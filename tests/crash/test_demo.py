@@ -1,6 +1,6 @@
 """The shipped demo playbook, killed with signal 9 at every boundary of its journal, and taken up again.
 
-`make test` goes through a part of the boundaries, `make crash` through every one (`LASTGOOD_BOUNDARIES=all`).
+`make test` goes through a part of the boundaries, `make sharing` through every one (`LASTGOOD_BOUNDARIES=all`).
 """
 
 from __future__ import annotations

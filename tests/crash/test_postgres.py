@@ -15,7 +15,7 @@ from postgres import Server, serving
 from shelf import Schema
 from theatre import Theatre
 
-#: Points in all; `make crash` takes more.
+#: Points in all; `make sharing` takes more.
 POINTS = int(os.environ.get("LASTGOOD_POSTGRES_POINTS", "204"))
 #: Playbooks with one thread: with several, and a database between them, any host may be the one that does what all share.
 SEEDS = [seed for seed in range(2, 400) if drawn(seed).forks == 1][: max(4, POINTS // 60)]

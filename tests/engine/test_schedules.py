@@ -18,7 +18,7 @@ from engine.journal import Journal, JournalError
 from engine.postgres_store import PostgresStore
 from engine.sqlite_store import SqliteStore
 
-#: Schedules in all; `make crash` plays 500.
+#: Schedules in all; `make sharing` plays 500.
 SCHEDULES = int(os.environ.get("LASTGOOD_SCHEDULES", "40"))
 LOTS = 4  # each lot of schedules is a test of its own
 
