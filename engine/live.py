@@ -318,6 +318,7 @@ def _folded(story: Story, now: float, look: Style, room: int | None) -> list[str
     words_ = [row.word for row in found]
     at = next((i for i, word in enumerate(words_) if word in ("running", "waiting", *BAD)), None)
     at = at if at is not None else next((i for i, word in enumerate(words_) if word == "next"), len(words_) - 1)
+    steps[at] = steps[at][: max(room - 2, 2)]  # on the smallest of screens it is cut, whatever it says
     first = last = at
     used = len(steps[at])
     while True:
