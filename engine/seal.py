@@ -90,6 +90,9 @@ def _told(body: dict[str, Json]) -> Sealed:
 
 #: Entries that are about bundles: they alone are no reason to make another one.
 OWN = ("evidence.sealed", "evidence.anchored")
+#: The receipt of a message may be put in its place just now: what moves while it is looked at is looked at again, so often
+#: and after so many seconds. What a step has captured is held to its digest all the same.
+_LOOKS, _PAUSE = 5, 0.1
 _FIELDS = ("number", "name", "digest", "rows", "root", "last", "head", "files", "size", "machine")
 
 
@@ -112,12 +115,17 @@ def make(
     not what it was.
     """
     place = folder(journal, run)
-    try:
-        place.mkdir(exist_ok=True, mode=0o700)
-        making = _Making(journal, run, signer, hosts, place, now)
-        return making.sealed(between) if making.new else None
-    except (OSError, bag.Moved, Refused, ValueError) as error:
-        raise _failed(f"the evidence of {run} could not be sealed: {error}") from None
+    for left in reversed(range(_LOOKS)):
+        try:
+            place.mkdir(exist_ok=True, mode=0o700)
+            making = _Making(journal, run, signer, hosts, place, now)
+            return making.sealed(between) if making.new else None
+        except (OSError, bag.Moved, Refused, ValueError) as error:
+            if left and isinstance(error, FileNotFoundError | bag.Moved):
+                time.sleep(_PAUSE)
+                continue
+            raise _failed(f"the evidence of {run} could not be sealed: {error}") from None
+    raise AssertionError
 
 
 class _Making:

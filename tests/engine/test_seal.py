@@ -46,6 +46,39 @@ def test_custody_of_a_captured_file(tmp_path: Path) -> None:
     assert ("before change", "after change") == (plain["phase"], late["phase"])
 
 
+@pytest.mark.parametrize("what", ["gone", "written to"])
+def test_what_is_put_in_its_place_meanwhile_holds_no_seal_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The receipt of a message is written aside and renamed, perhaps just as the evidence is looked at: that is done again.
+    Where nothing comes to rest the seal fails, as it must."""
+    real, moves = bag.Bag.copy, 1
+    with Case(tmp_path) as case:
+        aside = case.journal.files(case.run) / "evidence" / "_run" / ".message.json.x1y2z3"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text("{}")
+
+        def copy(self: bag.Bag, name: str, source: Path, *more: Any) -> bag.Item:
+            nonlocal moves
+            if source.name.startswith(".message") and moves:
+                moves -= 1
+                if what == "written to":
+                    raise bag.Moved(f"{source.name} was changed while it was copied")
+                source.rename(source.with_name("message.json"))
+            return real(self, name, source, *more)
+
+        monkeypatch.setattr(bag.Bag, "copy", copy)
+        sealed = case.seal(["a"])
+        assert [] == held(sealed)
+        assert ("message.json" if what == "gone" else aside.name) in {one["path"] for one in rows(sealed)}
+        case.capture("a", "late.txt", b"late")
+        aside.write_text("{ }")
+        monkeypatch.setattr(bag.Bag, "copy", lambda *_: (_ for _ in ()).throw(bag.Moved("it moves")))
+        monkeypatch.setattr(seal, "_PAUSE", 0)
+        with pytest.raises(EngineError, match="it moves"):
+            case.seal()
+
+
 def test_the_clock_of_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row says how far its clock was ahead of the one that its capture met, else of the one that the seal met; where
     there was none it says that nobody knows, and why."""
