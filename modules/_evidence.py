@@ -12,7 +12,7 @@ ciphertext, so that personal data can be erased by losing keys and no digest tel
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -78,36 +78,18 @@ class Clock:
         self._ctx = ctx
         self.offset: dict[str, Json] = {"seconds": None, "why": "nobody answered with a clock"}
 
-    def http(
-        self,
-        method: str,
-        url: str,
-        *,
-        json: Json = None,
-        body: bytes | None = None,
-        headers: Mapping[str, object] | None = None,
-        timeout: float = 30.0,
-        limit: int = 64 << 20,
-    ) -> Reply:
+    def http(self, method: str, url: str, **options: Any) -> Reply:
         """See `contract.Wire`. Of several answers the one counts that tells most exactly."""
-        reply = self._ctx.wire.http(method, url, json=json, body=body, headers=headers, timeout=timeout, limit=limit)
+        reply = self._ctx.wire.http(method, url, **options)
         found = _ahead(reply, self._ctx.now(), urlsplit(str(url)).netloc.rpartition("@")[2])
         known = self.offset.get("within")
         if known is None or found.get("within", known) < known:
             self.offset = found
         return reply
 
-    def command(
-        self,
-        argv: Sequence[object],
-        *,
-        stdin: bytes = b"",
-        env: Mapping[str, object] | None = None,
-        cwd: Path | None = None,
-        timeout: float = 30.0,
-    ) -> Completed:
+    def command(self, argv: Sequence[object], **options: Any) -> Completed:
         """See `contract.Wire`."""
-        return self._ctx.wire.command(argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout)
+        return self._ctx.wire.command(argv, **options)
 
     def connect(self, host: str, port: int, *, timeout: float = 5.0) -> None:
         """See `contract.Wire`."""
