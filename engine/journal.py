@@ -345,7 +345,7 @@ class Journal:
 
         def work(rows: Rows) -> int | Lease:
             held = self._held.get(run)
-            if held and not leases.holds(self.store, rows, run, held.token):
+            if held and not leases.renew(self.store, rows, run, held.token, self.lease):
                 raise self._gone(run)  # else a late process would take the hosts from who has its run now
             if held is None and taken and leases.holds(self.store, rows, run, taken[-1]):
                 return taken[-1]  # the lost commit had been acknowledged

@@ -306,8 +306,10 @@ def judged(done: list[Done]) -> list[str]:
                     newest = one.answer
             case "lock", (run, token, hosts):
                 rows = [held.get(f"host {host}") for host in hosts]
-                expected = "done"
-                if not holds(run, token, one.clock):
+                fits, expected = holds(run, token, one.clock), "done"
+                for name in [name for name, row in held.items() if row[1] == token and fits]:
+                    put(name, run, token, one.clock)
+                if not fits:
                     expected = "LG082"
                 elif any(row and row[0] != run and row[2] > one.clock for row in rows):
                     expected = "LG080"

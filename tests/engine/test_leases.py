@@ -188,6 +188,20 @@ def test_a_broken_lock_stops_the_run_that_held_it(journals: list[Journal]) -> No
     other.lock(other.start({}), ["a", "b"], "y")
 
 
+def test_who_takes_one_more_host_holds_the_run_and_the_others_as_long(journals: list[Journal]) -> None:
+    """What a process believes of its lease is true of all it holds: the newest host says nothing of the run and the
+    older ones, unless they are prolonged with it."""
+    one, _ = journals
+    run = one.start({})
+    one.lock(run, ["a"], "x")
+    silent(one)
+    time.sleep(SHORT * 0.6)
+    one.lock(run, ["b"], "x")
+    time.sleep(SHORT * 0.5)
+    one.live(run)
+    assert {"run RB-0001", "host a", "host b"} == {lease.name for lease in one.leases() if lease.left > 0}
+
+
 def test_hosts_are_taken_all_or_none(journals: list[Journal]) -> None:
     """One host in the way, and none is taken; the others stay free."""
     one, other = journals
