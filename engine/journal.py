@@ -29,6 +29,7 @@ __all__ = ["Entry", "Journal", "JournalError", "ending"]
 #: Seconds for which a lease holds when it is not renewed, which happens three times in this time.
 LEASE = 15.0
 _SELECT = f"SELECT {FIELDS} FROM entries WHERE run = ?"  # noqa: S608
+_BEGUN = f"SELECT {FIELDS} FROM entries WHERE seq = 1 AND kind = 'run.started'"  # noqa: S608
 #: The run with the highest number: it has four digits at least, and may have five.
 _NEWEST = "SELECT run FROM entries WHERE seq = 1 AND kind = 'run.started' ORDER BY LENGTH(run) DESC, run DESC LIMIT 1"
 
@@ -56,6 +57,7 @@ class _Ticket:
 
 Listener = Callable[[Entry], None]
 Tell = Callable[[str], None]
+Refuse = Callable[[Iterable[Entry]], None]
 
 
 def _silent(_said: str) -> None:
@@ -100,14 +102,17 @@ class Journal:
             self.unlock(run)
         self.store.close()
 
-    def start(self, body: dict[str, Json]) -> str:
-        """Begins a run: its number, its first entry and the lease on it are one commit. Returns its id (``RB-0001``)."""
+    def start(self, body: dict[str, Json], refuse: Refuse | None = None) -> str:
+        """Begins a run: its number, its first entry and the lease on it are one commit. Returns its id (``RB-0001``).
+        `refuse` sees the first entries of all earlier runs in that commit, and raises what speaks against one more."""
         text, at, me, made = chain.text_of(body), self._time(), Owner.me(self._person), list[tuple[Entry, int]]()
 
         def work(rows: Rows) -> tuple[Entry, int]:
             if made and _there(rows, made[-1][0]):
                 return made[-1]
             stays(self.store, rows)
+            if refuse:
+                refuse(Entry.of(row) for row in rows(_BEGUN))
             last = rows(_NEWEST)
             run = f"RB-{int(last[0][0][3:]) + 1 if last else 1:04d}"
             token = leases.next_token(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
     if not check:
         keeping.roomy(store.folder)
     if saved is not None:
-        _once(store, saved)
+        _once((first for first, _ in store.runs()), saved)  # now, so that nothing is looked at in vain
     site: Site = running.site(ready, store, "", folder, who, check, inventories)
     site.started = site.now()
     site.deadline = site.started + (site.plan.playbook.deadline or math.inf)
@@ -95,7 +96,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         **running.evidence(site, said["evidence_key"], said["anchors"]),
     }  # fmt: skip
     with running.shown(store, said["as_json"], said["json_into"]) as view:
-        site.run = run_id = store.start(body)
+        site.run = run_id = store.start(body, (lambda begun: _once(begun, saved)) if saved else None)
         running.locked(store, run_id, site.plan)
         try:
             hopes = running.wishes(
@@ -186,9 +187,9 @@ def _current(saved: dict[str, Any]) -> None:
         )
 
 
-def _once(store: Any, saved: dict[str, Any]) -> None:
-    """A plan is used once."""
-    for first, _ in store.runs():
+def _once(begun: Iterable[Any], saved: dict[str, Any]) -> None:
+    """A plan is used once: refuses it where one of these first entries of runs has used it."""
+    for first in begun:
         if first.body.get("from_plan") and first.body["digest"] == saved["digest"] and not first.body["check"]:
             raise EngineError(
                 Diagnostic(

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from stage import TWO_KEYS, Stage, look, step
 
+from engine.cli import running
+
 
 def previewed(stage: Stage, *words: str) -> dict[str, dict[str, Any]]:
     """Step -> its row of `engine plan --json` on the first host."""
@@ -126,6 +128,24 @@ def test_a_saved_plan(tmp_path: Path) -> None:
     assert 0 == stage.run(what=path).exit
     said = stage.run(what=path)
     assert 7 == said.exit
+    assert "this plan was used by RB-0001" in said.text
+    assert 2 == len(stage.effects())
+
+
+def test_two_at_once_use_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else uses the plan after everything was looked at and before the run begins: it is refused all the same."""
+    stage, path = saved(tmp_path)
+    evidence, others = running.evidence, list[int]()
+
+    def meanwhile(*words: Any) -> Any:
+        if not others:
+            others.append(-1)
+            others[0] = stage.run(what=path).exit
+        return evidence(*words)
+
+    monkeypatch.setattr(running, "evidence", meanwhile)
+    said = stage.run(what=path)
+    assert ([0], 7) == (others, said.exit)
     assert "this plan was used by RB-0001" in said.text
     assert 2 == len(stage.effects())
 
