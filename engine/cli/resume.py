@@ -43,6 +43,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
     from engine.cli import keeping, opening, running
 
     gc.disable()  # a long record makes hundreds of thousands of objects and no circle: collecting would be most of the time
+    context.call_on_close(gc.enable)  # however this ends
     store = running.store(context, must_exist=True)
     run = running.known(store, run)
     store.claim(run, running.told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import signal
@@ -715,6 +716,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
     assert 0 == said.exit
     assert "There is nothing to do" in said.text
     assert count == len(stage.entries())
+    assert gc.isenabled(), "what was stopped to read faster goes on"
 
 
 MESSAGE = {
