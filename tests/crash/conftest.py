@@ -155,9 +155,9 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(memory: Path) -> Iterator[World]:
-    """The demo's world, once for each worker."""
+    """The demo's world. Its service makes payments for as long as it is there, and they cost something."""
     folder = memory / "demo"
     folder.mkdir()
     playground.make(folder)
