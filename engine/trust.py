@@ -15,7 +15,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,16 +161,35 @@ def current(document: source.Document, environment: str, outside: Trust, now: fl
     chain = _chain(people, folder, begin)
     newest = max(seen, key=lambda mark: mark.version, default=Mark(0, ""))
     _forward(people, folder, seen)
-    for mark in (begin, *seen):
-        if mark.version in chain and chain[mark.version].digest != mark.digest:
-            summary = f"version {mark.version} of the roster of `{environment}` is not the one that this machine has known"
-            raise _wrong(_ORDER, summary, "there is another history of it: find out whose, before anything is changed")
+    _known(chain, (begin, *seen), environment)
     _followed(chain, folder, now, max(newest.version, begin.version))
     if now >= people.expires:
         summary = f"{people.path}, version {people.version}, has lapsed"
         raise _wrong(_LAPSED, summary, "sign a new version: engine roster renew, then engine roster sign", document)
     outside.remember(environment, Mark(people.version, people.digest))
     return people
+
+
+def before(folder: Path, version: int, environment: str, outside: Trust) -> bool:
+    """Whether this machine can tell that the version before `version` is right: it follows from the one that is pinned.
+
+    Raises EngineError (LG210, LG211) where it can tell that it is not.
+    """
+    begin = (outside.pins() or {}).get(environment)
+    if begin is None or not 0 < begin.version < version:
+        return False
+    chain = _versions(folder, begin.version, version - 1, environment)
+    _known(chain, (begin, *outside.seen(environment)), environment)
+    _followed(chain, folder, 0.0, version)
+    return True
+
+
+def _known(chain: Mapping[int, _Version], marks: Iterable[Mark], environment: str) -> None:
+    """Raises EngineError for a version that is another than the pinned one, or than the one that was seen."""
+    for mark in marks:
+        if mark.version in chain and chain[mark.version].digest != mark.digest:
+            summary = f"version {mark.version} of the roster of `{environment}` is not the one that this machine has known"
+            raise _wrong(_ORDER, summary, "there is another history of it: find out whose, before anything is changed")
 
 
 def _apart(home: Path, folder: Path) -> None:
@@ -206,18 +225,24 @@ def _chain(people: Roster, folder: Path, begin: Mark) -> dict[int, _Version]:
     if people.version < begin.version:
         summary = f"{people.path} is version {people.version}, older than version {begin.version}, which is pinned"
         raise _wrong(_ORDER, summary, "take the newest roster of the repository")
-    found = {}
-    for number in range(begin.version, people.version + 1):
-        path = folder / FOLDER / f"{number:04d}.json"
-        if not path.is_file():
-            summary = f"version {number} of the roster is missing: {people.path} is version {people.version}"
-            hint = f"every version from {begin.version} on has its file in {FOLDER}/; versions follow each other by one"
-            raise _wrong(_SIGNED if number == people.version else _ORDER, summary, hint)
-        found[number] = _version(path, number, people.environment)
+    found = _versions(folder, begin.version, people.version, people.environment, people.version)
     if found[people.version].people.digest != people.digest:
         summary = f"{people.path} is not what version {people.version} was signed for"
         hint = f"put it back, or raise it to version {people.version + 1} and have that signed: engine roster sign"
         raise _wrong(_SIGNED, summary, hint)
+    return found
+
+
+def _versions(folder: Path, first: int, last: int, environment: str, now: int = 0) -> dict[int, _Version]:
+    """The signed versions from `first` to `last`; `now` is that of roster.yml. Raises EngineError when one is missing."""
+    found = {}
+    for number in range(first, last + 1):
+        path = folder / FOLDER / f"{number:04d}.json"
+        if not path.is_file():
+            summary = f"version {number} of the roster is missing: {folder}/roster.yml is version {now or last + 1}"
+            hint = f"every version from {first} on has its file in {FOLDER}/; versions follow each other by one"
+            raise _wrong(_SIGNED if number == now else _ORDER, summary, hint)
+        found[number] = _version(path, number, environment)
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from stage import Said, Stage, step
 
-from engine import roster, rostering, source, sshsig, trust
+from engine import envelope, roster, rostering, source, sshsig, statement, trust
 from engine.cli import main
 
 PEOPLE = ("ana", "bo", "cy", "dee", "moe")
@@ -155,6 +155,37 @@ def test_who_signs_sees_what_changes(desk: Desk) -> None:
     assert "until 2030-01-01" in said.text
     assert "nothing was signed" in said.text
     assert not (desk.folder / "roster.sig" / "0002.json").exists()
+
+
+def test_who_signs_is_shown_the_difference_to_what_is_trusted(desk: Desk) -> None:
+    """Somebody who can change the repository writes themselves into the version before as well: the difference would not
+    name them, and with the old file put back the new version would count."""
+    begun(desk)
+    folder = desk.folder / "roster.sig"
+    known = (folder / "0001.json").read_bytes()
+    desk.done("add", "moe", "--role", "keeper", "--key", f"{desk.root}/moe.pub")
+    people = desk.data["people"]
+    bent = {**source.load(desk.folder / "roster.yml").data, "version": 1}
+    forged = sshsig.key_file(desk.root / "moe", lambda _: "")
+    (folder / "0001.json").write_text(json.dumps(envelope.seal(trust.stated(bent), forged, statement.NAMESPACES["roster"])))
+    desk.done("renew", "--days", "30")
+    assert people == desk.data["people"]
+    said = desk.roster("sign", "--key", str(desk.root / "ana"), "--yes")
+    assert (3, True) == (said.exit, "version 1 of the roster of `production` is not the one" in said.text), said.text
+    assert not (folder / "0002.json").exists()
+    (folder / "0001.json").write_bytes(known)
+    assert "moe is new, as keeper, with 1 key" in desk.done("sign", "--key", str(desk.root / "ana"), "--yes").text
+
+
+def test_who_signs_without_a_pin_is_shown_all_of_it(desk: Desk) -> None:
+    """A machine that has pinned nothing cannot tell whether the version before is right: whom the new one names is told."""
+    begun(desk)
+    (desk.root / "etc" / trust.PINS).unlink()
+    desk.done("renew", "--days", "30")
+    said = desk.done("sign", "--key", str(desk.root / "ana"), "--yes")
+    assert "nobody on this machine has pinned the roster of `production`" in said.text
+    assert "to change it: 2 of keeper; at least: automatic" in said.text
+    assert f"bo: keeper, ml-oncall, {sshsig.public_key((desk.root / 'bo.pub').read_text()).fingerprint}" in said.text
 
 
 def test_a_change_after_a_signature_voids_it(desk: Desk) -> None:

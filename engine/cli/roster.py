@@ -351,10 +351,13 @@ def sign(context: click.Context, /, folder: Path, keys: tuple[Path, ...], person
     people, data = roster.read(document), document.data
     if not people.version:
         raise click.UsageError("An unsigned roster is not signed. Make it one that is: engine roster init")
+    told = trust.before(folder, people.version, people.environment, _outside(context))
     before = _before(folder, people.version)
     click.echo(f"Version {people.version} of the roster of {people.environment}, {people.digest}:", err=True)
     for line in rostering.differences(before and before[1], data):
         click.echo(f"  {printable(line, 400)}", err=True)
+    if not told:
+        _all_of_it(people)
     if not yes and (not sys.stdin.isatty() or not click.confirm("Sign it?", default=False, err=True)):
         raise click.UsageError("nothing was signed. Without a terminal say --yes, after reading what changes.")
     known = [one for one in (people, before[0] if before else None) if one]
@@ -367,6 +370,16 @@ def sign(context: click.Context, /, folder: Path, keys: tuple[Path, ...], person
     state = "it counts" if wrong is None else wrong.diagnostics[0].summary
     click.echo(f"signed by {who} in {path}. {state}.   next: engine roster -i {folder}", err=True)
     return Exit.DONE
+
+
+def _all_of_it(people: Roster) -> None:
+    """Says whom a version names: what changes in it is told by a version that nobody here can hold against a pin."""
+    said = f"nobody on this machine has pinned the roster of `{people.environment}` before this version: read whom it names"
+    wanted = ", ".join(f"{count} of {role}" for role, count in people.thresholds.items())
+    click.echo(f"  {said}\n  to change it: {printable(wanted, 400)}; at least: {people.least}", err=True)
+    for one in people.people:
+        keys = [key.public.fingerprint for key in one.keys]
+        click.echo(f"  {printable(', '.join((f'{one.name}: {one.roles[0]}', *one.roles[1:], *keys)), 400)}", err=True)
 
 
 def _before(folder: Path, version: int) -> tuple[Roster, dict[str, Any]] | None:
