@@ -177,15 +177,18 @@ class Heads:
 
     def against(self, found: Sequence[proof.Found]) -> list[Fault]:
         """What does not fit: a bundle that is another than was anchored, and one that was anchored and is not here."""
-        here = {one.name: one for one in found}
+        here = [one.name for one in found]
         runs = {str(one.said.get("run")) for one in found}
         faults = []
         for said in self.lines:
-            one = here.get(said["bundle"])
-            if one is None and said["bundle"].rpartition(".")[0] in runs:
+            if said["bundle"] not in here and said["bundle"].rpartition(".")[0] in runs:
                 faults.append(Fault(said["bundle"], f"is in {self.path} and not here: it was taken away"))
-            elif one and (one.digest, one.said["custody"]) != (said["digest"], {"rows": said["rows"], "root": said["root"]}):
-                faults.append(Fault(said["bundle"], f"is another one than {self.path} has: {said['digest']}"))
+            head = said["digest"], {"rows": said["rows"], "root": said["root"]}
+            for one in (one for one in found if one.name == said["bundle"]):
+                if (one.digest, one.said.get("custody")) != head:
+                    faults.append(Fault(one.name, f"is another one than {self.path} has: {said['digest']}"))
+                elif one.signer and one.signer.fingerprint != said["signer"]:
+                    faults.append(Fault(one.name, f"was sealed with the key {said['signer']}, says {self.path}"))
         known = {said["bundle"] for said in self.lines}
         faults += [Fault(name, f"is not in {self.path}") for name in sorted(set(here) - known)]
         return faults

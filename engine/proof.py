@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from engine import bag, canon, chain, custody, envelope, seal
@@ -30,6 +31,7 @@ _TAGS = (bag.BAGIT, bag.INFO, bag.MANIFEST)
 _WHOLE = (*_TAGS, bag.TAGS, seal.ATTESTATION)
 _READ = frozenset((*_WHOLE, _JOURNAL, _CUSTODY))
 _RECORD = re.compile(rf"{seal.ERASED}/\d{{1,9}}\.json")
+_RUN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LINE = re.compile(r"([0-9a-f]{128})  (\S.*)")
 
 
@@ -228,7 +230,7 @@ def _said(data: dict[str, Json]) -> dict[str, Any]:
     if data["predicateType"] != seal.PREDICATE:
         raise Refused("the statement is about something else than evidence")
     said = data["predicate"]
-    wrong = not isinstance(said, dict) or _misfit(said, _FIELDS)
+    wrong = not isinstance(said, dict) or _misfit(said, _FIELDS) or not _RUN.fullmatch(said["run"])
     if wrong or any(said[key] is not None and _misfit(said[key], inner) for key, inner in _INNER.items()):
         raise Refused("the statement has other fields than one about evidence")
     return dict(said)
@@ -364,13 +366,53 @@ def recorded(found: Found, entries: Sequence[Entry]) -> None:
         found.wrong(seal.ATTESTATION, f"the store has no {found.name} on record")
     elif told.digest != found.digest:
         found.wrong(bag.TAGS, f"is not that of {found.name} in the store's record")
+    keys = [entry.body["key"] for entry in entries if entry.kind == "evidence.sealed" and entry.body["name"] == found.name]
+    if found.signer and keys and found.signer.fingerprint not in keys:
+        found.wrong(seal.ATTESTATION, f"was sealed with the key {keys[0]}, says the store")
+
+
+def vouched(found: Sequence[Found]) -> None:
+    """Holds the bundles of one run, in order, against the key of the first. Another one counts where a bundle by a key that
+    counts names it, or goes on from what it has signed: what a bundle says of its own key is nobody's word but its own."""
+    known, named = [found[0].signer], _named(found[0])
+    waiting: list[tuple[Found, Found]] = []
+    for earlier, later in pairwise(found):
+        if later.signer in known or _mark(later.signer) in named:
+            known += [later.signer, *(one.signer for _, one in waiting)]
+            waiting = []
+            named += _named(later)
+        else:
+            waiting.append((earlier, later))
+    for earlier, later in waiting:
+        later.wrong(
+            seal.ATTESTATION,
+            f"was signed by another key than {earlier.name}, and nothing but itself says that the run went on elsewhere: "
+            "name that key too (--signer), or hold it against the record (--journal) or its heads (--anchor)",
+        )
+
+
+def twice(found: Sequence[Found]) -> None:
+    """Two bundles of one name cannot both be the one that the run has sealed."""
+    for one, other in pairwise(found):
+        if one.said and one.name == other.name:
+            for each in (one, other):
+                each.wrong(each.file, f"{each.name} is here twice, and only one of them can be the run's")
+
+
+def _named(found: Found) -> list[list[str]]:
+    """The keys with which the run was taken up, as a bundle's journal has it."""
+    taken_up = (entry.body.get("evidence") for entry in found.entries if entry.kind in ("run.resumed", "undo.started"))
+    return [str(key).split()[:2] for key in taken_up if key]
+
+
+def _mark(key: PublicKey | None) -> list[str]:
+    """A key without its comment."""
+    return key.line.split()[:2] if key else []
 
 
 def _handed_over(earlier: Found, later: Found) -> bool:
     """Whether the run went on elsewhere in between, with the key that signed the later bundle."""
-    both = (*earlier.entries, *later.entries)
-    taken_up = (entry.body.get("evidence") for entry in both if entry.kind in ("run.resumed", "undo.started"))
-    return later.signer is not None and any(str(key).split()[:2] == later.signer.line.split()[:2] for key in taken_up)
+    return _mark(later.signer) in [*_named(earlier), *_named(later)]
 
 
 def unsealed(found: Sequence[Found], entries: Sequence[Entry]) -> tuple[int, int] | None:

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +168,7 @@ def _proof(lines: list[bytes], log: list[dict[str, Any]], item: str, name: str) 
 @command.command(epilog="Reference: docs/reference/commands.md")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--signer", "signers", multiple=True, type=click.Path(path_type=Path), help="A public key file: only this key counts."
+    "--signer", "signers", multiple=True, type=click.Path(path_type=Path), help="A public key file: only these keys count."
 )
 @click.option(
     "--anchor", "anchors", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -207,14 +206,18 @@ def verify(
             proof.recorded(one, recorded(one.said["run"]))
         if one.said and one.said["previous"] and number and found[number - 1].said.get("run") == one.said["run"]:
             proof.follows(found[number - 1], one)
+    proof.twice(found)
+    outside = store is not None or any(one.suffix != ".tsr" for one in anchors)  # a stamp tells of one bundle alone
+    for run in dict.fromkeys(one.said["run"] for one in found if one.said and not keys and not outside):
+        proof.vouched([one for one in found if one.said and one.said["run"] == run])
     for one in found:
         _told(one)
     if recorded:
         _left(found, recorded)
-    outside = [_anchored(one, authority, found) for one in anchors]
-    whole = all(outside) and not any(one.faults for one in found)
+    fits = [_anchored(one, authority, found) for one in anchors]
+    whole = all(fits) and not any(one.faults for one in found)
     if whole:
-        _unchecked(bool(keys), bool(anchors) or store is not None, found)
+        _unchecked(bool(keys), outside, found)
     return Exit.DONE if whole else Exit.FAILED
 
 
@@ -374,10 +377,6 @@ def _unchecked(signer: bool, outside: bool, found: list[Found]) -> None:
         left.append("whose key that is (--signer KEY.pub)")
     if not outside:
         left.append("whether anything newer was taken away (--anchor FILE, --journal STATE)")
-    if not signer and not outside:
-        pairs = [(a, b) for a, b in pairwise(found) if a.said["run"] == b.said["run"]]
-        told = "whether the key of {} handed over to that of {}, which {} alone says"
-        left += [told.format(a.name, b.name, b.name) for a, b in pairs if a.signer != b.signer]
     first = {one.said["run"] for one in found if one.said["bundle"] == 1}
     left += [f"what came before {one.name}" for one in found if one.said["bundle"] > 1 and one.said["run"] not in first]
     if left:

@@ -17,7 +17,7 @@ import pytest
 from evidence import Case, examined, held, loaded
 from stage import KEEP, TWO_KEYS, Said, Stage, step
 
-from engine import bag, canon, envelope, proof, reader, seal, source, sshsig
+from engine import anchor, bag, canon, envelope, proof, reader, seal, source, sshsig
 from engine.diagnostics import Diagnostic
 from engine.site import Site
 
@@ -276,15 +276,89 @@ def test_a_key_that_is_not_the_bundles_breaks_none(tmp_path: Path) -> None:
 
 
 def test_a_key_that_hands_over_to_itself(tmp_path: Path) -> None:
-    """Anybody can go on where a bundle ends, with a key that their own entry names: verify says whose word that is."""
+    """Anybody can go on where a bundle ends, with a key that their own entry names: that is no bundle of this run, unless a
+    key that is trusted, the record or an anchor says so. A time stamp of another bundle does not."""
     with Case(tmp_path) as case:
-        case.seal()
+        first, own = case.seal(), case.signer
         sshsig.generate(tmp_path / "own", "mallory")
         case.signer = sshsig.key_file(tmp_path / "own", lambda _: "")
         case.journal.append(case.run, "run.resumed", {"by": "ana", "evidence": case.signer.key.line})
         place = case.seal().parent
-    said = Stage(tmp_path / "stage", {"execution": [step("a", {"x": 1})]}).engine("evidence", "verify", str(place))
-    assert "whether the key of RB-0001.1 handed over to that of RB-0001.2, which RB-0001.2 alone says" in said.text
+    stage = Stage(tmp_path / "stage", {"execution": [step("a", {"x": 1})]})
+    said = stage.engine("evidence", "verify", str(place))
+    assert 1 == said.exit
+    assert "RB-0001.2: NOT WHOLE, 1 fault attestation.json: was signed by another key than RB-0001.1" in said.text
+    assert "and nothing but itself says that the run went on elsewhere" in said.text
+    (tmp_path / "first.pub").write_text(own.key.line)
+    keys = ["--signer", str(tmp_path / "first.pub"), "--signer", str(tmp_path / "own.pub")]
+    assert [1, 0] == [stage.engine("evidence", "verify", str(place), *keys[:count]).exit for count in (2, 4)]
+    assert 0 == stage.engine("evidence", "verify", str(place), "--journal", str(tmp_path / "state")).exit
+    assert 0 == stage.engine("evidence", "verify", str(first)).exit
+
+
+def test_a_key_that_the_first_one_vouches_for(tmp_path: Path) -> None:
+    """A run that came back seals with its first key again, over the digest of what was sealed elsewhere in between."""
+    with Case(tmp_path) as case:
+        case.seal()
+        own = case.signer
+        sshsig.generate(tmp_path / "there", "elsewhere")
+        for signer in (sshsig.key_file(tmp_path / "there", lambda _: ""), own):
+            case.signer = signer
+            case.journal.append(case.run, "run.resumed", {"by": "ana", "evidence": signer.key.line})
+            place = case.seal().parent
+    stage = Stage(tmp_path / "stage", {"execution": [step("a", {"x": 1})]})
+    well(stage.engine("evidence", "verify", str(place)))
+    shutil.rmtree(place / "RB-0001.3")
+    assert 1 == stage.engine("evidence", "verify", str(place)).exit
+
+
+def test_two_bundles_of_one_name(tmp_path: Path) -> None:
+    """A forged bundle beside the true one is told from it, and an anchor that has the true one does not cover for it."""
+    for name in ("true", "forged"):
+        with Case(tmp_path / name) as case:
+            path = case.seal()
+            shutil.copytree(path, tmp_path / "all" / f"{name}.bundle")
+            told, key = seal.sealed(case.journal.entries(case.run))[-1], case.signer.key.fingerprint
+            (tmp_path / f"{name}.jsonl").write_bytes(anchor.line(path, told, None, key, "2026-11-28"))
+    stage = Stage(tmp_path / "stage", {"execution": [step("a", {"x": 1})]})
+    said = stage.engine("evidence", "verify", str(tmp_path / "all"))
+    assert (1, 2) == (said.exit, said.text.count("is here twice")), said.text
+    both = [examined(one) for one in sorted((tmp_path / "all").iterdir())]
+    faults = [anchor.Heads.read(tmp_path / f"{name}.jsonl").against(both) for name in ("true", "forged")]
+    assert [1, 1] == [len(found) for found in faults], faults
+
+
+def test_signed_anew_by_somebody_else(tmp_path: Path) -> None:
+    """The same manifests under another signature, and another time: neither the record nor the anchor knows that key."""
+    with Case(tmp_path) as case:
+        case.seal()
+        case.journal.append(case.run, "note", {"text": "x", "by": "ana"})
+        path, own = case.seal(), case.signer.key.fingerprint
+        first, second = seal.sealed(case.journal.entries(case.run))
+        lines = anchor.line(path.with_name(first.name), first, None, own, "now")
+        lines += anchor.line(path, second, first, own, "now")
+        sshsig.generate(tmp_path / "own", "mallory")
+        data = envelope.read(json.loads((path / seal.ATTESTATION).read_bytes())).data
+        data["predicate"]["sealed"] = "2020-01-01T00:00:00Z"
+        signer = sshsig.key_file(tmp_path / "own", lambda _: "")
+        (path / seal.ATTESTATION).write_bytes(canon.dumps(envelope.seal(data, signer, seal.NAMESPACE)) + b"\n")
+        found = examined(path)
+        assert [] == found.faults
+        proof.recorded(found, case.journal.entries(case.run))
+    assert [f"was sealed with the key {own}, says the store"] == [fault.why for fault in found.faults]
+    (tmp_path / "heads").write_bytes(lines)
+    faults = anchor.Heads.read(tmp_path / "heads").against([examined(path.with_name(first.name)), examined(path)])
+    assert [(second.name, f"was sealed with the key {own}, says heads")] == [(fault.where, fault.why) for fault in faults]
+
+
+def test_a_bundle_acts_on_no_terminal(tmp_path: Path) -> None:
+    """What a stranger has signed may call its run anything: only a plain name is taken, and shown."""
+    with Case(tmp_path) as case:
+        path = case.seal()
+        told = seal.sealed(case.journal.entries(case.run))[-1]
+        said = seal.statement(told, "\x1b[2JRB-9", 1, None, 0.0, "0.1")
+        (path / seal.ATTESTATION).write_bytes(canon.dumps(envelope.seal(said, case.signer, seal.NAMESPACE)) + b"\n")
+    assert "attestation.json: the statement has other fields than one about evidence" in held(path)
 
 
 def whole(stage: Stage) -> Said:
