@@ -107,6 +107,8 @@ def settle(doing: Doing, attempt: int) -> Settled:
         return _result("unchanged", before, why=str((before or {}).get("_why", "")) or why if before else why)
     if not entry.acts:
         return _not_met(step, before, change)
+    if why := _barred(doing, params, wanted, ctx):
+        return _result("failed", before, None, why, "name another version; engine ledger says what is on record of this one")
     approved = site.approved.get(place)
     if approved is not None:
         _compare_with_approved(site, step, approved, change, wanted, host in site.touched)
@@ -128,6 +130,22 @@ def settle(doing: Doing, attempt: int) -> Settled:
     site.tried[place] = change
     site.journal.live(site.run)  # the last look before the effect: this process may have slept since the intent
     return _applied(doing, entry, params, change, before, ctx)
+
+
+def _barred(doing: Doing, params: dict[str, Json], wanted: State | None, ctx: Context) -> str:
+    """Why the wanted version may not be put there, by the ledger; empty: it may, or nothing speaks of versions here. One
+    that a playbook names is held to it like one that was chosen."""
+    version, past, module = (wanted or {}).get("version"), doing.site.ledger, doing.step.module
+    if version is None or not doing.site.catalog.get(module).has("history") or not past().marks:
+        return ""
+    chosen = [one for one in doing.registers.values() if isinstance(one, dict) and {"candidates", "digest"} <= one.keys()]
+    found = [one for one in chosen if one["version"] == version]  # by `last_good`: its files need not be read again
+    if found:
+        known = [past().about(doing.place[0], version, found[0]["digest"])]
+    else:
+        known = [one for one in ctx.history(module, params) if one["version"] == version]
+    why = next((str(one["excluded"]) for one in known if one.get("excluded")), "")
+    return f"{printable(str(version))} may not be put there: {why}" if why else ""
 
 
 def _after_crash(

@@ -9,6 +9,7 @@ A ledger that is shorter than this machine has seen it would let a bad version c
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,6 +117,23 @@ def of(journal: Journal) -> Ledger:
         said = f"the ledger holds a `{printable(strange, 60)}`: this engine does not know what that means"
         raise JournalError("LG066", said, "go on with the engine that wrote it, or a newer one")
     return _folded([*((entry.kind, entry.host, entry.body) for entry in entries), *_ungathered(journal, entries)])
+
+
+class Past:
+    """The ledger as it is now: read when it is first asked for, and again whenever it has grown. A run may wait for hours
+    before it uses what it knows."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._turn = journal, threading.Lock()
+        self._seen, self._found = 0, None  # type: int, Ledger | None
+
+    def __call__(self) -> Ledger:
+        """Raises JournalError."""
+        with self._turn:
+            fresh = self._journal.entries(CHAIN, self._seen)
+            if self._found is None or fresh:
+                self._found, self._seen = of(self._journal), fresh[-1].seq if fresh else self._seen
+            return self._found
 
 
 def gather(journal: Journal) -> None:

@@ -34,8 +34,8 @@ class Site:
     that this run has begun and not yet seen done (None: it was not recorded); `spent` to the key of its last operation
     that is over; `approved` to the preview that keys were given for; `ends`: the run stops for good, and leaves nothing
     going on; `excluded` lists, for each host, versions that failed in this run; `placed` the version that an earlier run
-    of this playbook went back to, and that run; `alarmed` the hosts whose trigger holds; `ledger` is what is on record of
-    versions; `deadline` when the run ends (UTC, seconds since 1970); `policy` reads who
+    of this playbook went back to, and that run; `alarmed` the hosts whose trigger holds; `ledger` reads what is on record
+    of versions, as it is now; `deadline` when the run ends (UTC, seconds since 1970); `policy` reads who
     may say yes and when nothing may change, as it is now; `signer` is the key that seals evidence, `anchors` are
     the places outside that its heads are taken to.
     """
@@ -59,7 +59,7 @@ class Site:
     excluded: dict[str, dict[str, str]] = field(default_factory=dict)
     placed: dict[str, tuple[str, str]] = field(default_factory=dict)
     alarmed: set[str] = field(default_factory=set)
-    ledger: Ledger = field(default_factory=lambda: Ledger({}))
+    ledger: Callable[[], Ledger] = field(default=lambda: Ledger({}))
     started: float = 0.0
     deadline: float = math.inf
     policy: Callable[[], Policy] | None = None
@@ -219,7 +219,7 @@ class Site:
 
     def _remembered(self, host: str, candidate: dict[str, Json]) -> dict[str, Json]:
         """A registry's candidate with what only the engine knows: it failed in this run, an earlier run went back to it."""
-        said = self.ledger.about(host, candidate["version"], candidate.get("digest"))
+        said = self.ledger().about(host, candidate["version"], candidate.get("digest"))
         if why := self.excluded.get(host, {}).get(candidate["version"]):
             said["excluded"] = why
         version, run = self.placed.get(host, ("", ""))

@@ -76,7 +76,7 @@ def _remember(site: Site, past: Journal | None) -> None:
 
     if past is None:
         return
-    site.placed, site.ledger = sites.placed(past, site.plan.playbook.name), ledger.of(past)
+    site.placed, site.ledger = sites.placed(past, site.plan.playbook.name), ledger.Past(past)
     for row in site.plan.hosts:
         if row.name in site.placed:
             preview.on_host(site, row, ("trigger",), {})

@@ -54,7 +54,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         store = Journal(Path(scratch))
         site = running.site(ready, store, "PLAN", playbook.parent, who)
         if past := running.past(context):
-            site.placed, site.ledger = sites.placed(past, ready.plan.playbook.name), ledger.of(past)
+            site.placed, site.ledger = sites.placed(past, ready.plan.playbook.name), ledger.Past(past)
         found = preview.made(site, said["forks"])
         store.close()
     plan = replace(ready.plan, preview=found)

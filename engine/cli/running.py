@@ -34,10 +34,13 @@ def site(
 ) -> Site:
     """The site of a run: plan, catalog, journal and the real wire. Who may say yes is read anew from `inventories`."""
     chooses = any(step.module == "last_good" for step in opened.plan.playbook.steps)
+    past = ledger.Past(store)
+    if chooses:
+        past()  # what is wrong with it is said before anything begins
     return Site(
         plan=opened.plan,
         placed=sites.placed(store, opened.plan.playbook.name, run) if chooses else {},
-        ledger=ledger.of(store) if chooses else ledger.Ledger({}),
+        ledger=past,
         catalog=opened.catalog,
         journal=store,
         run=run,

@@ -104,6 +104,44 @@ def test_a_bad_version_does_not_come_back(stage: Stage) -> None:
     assert 1 == len(stage.effects()), "nothing was changed"
 
 
+MEANWHILE = '''"""Somebody marks a version while the run is under way."""
+from pathlib import Path
+from engine import ledger
+from engine.journal import Journal
+SECTIONS = ("forensics",)
+SCHEMA = {"type": "object", "additionalProperties": False, "required": ["state"],
+          "properties": {"state": {"type": "string", "description": "The state folder."}}}
+def read(params, ctx):
+    store = Journal(Path(params["state"]))
+    ledger.marked(store, "a", "v2", "", True, "it leaks", "ana", 1.0)
+    store.close()
+    return {}
+def desired(params):
+    return {}
+'''
+
+
+def test_a_version_is_put_there_by_name_no_more_than_by_choice(stage: Stage) -> None:
+    """A playbook that writes the version down, or is told it, does not go round the ledger."""
+    assert 0 == stage.engine("ledger", "mark", "a", "v1", "--because", "it leaks").exit
+    for version, words in (("v1", []), ("{{ to }}", ["-e", "to=v1"])):
+        stage.write({"execution": [step("model", {"version": version})]})
+        said = stage.run(*words)
+        assert (1, True) == (said.exit, "v1 may not be put there: is marked bad in the ledger by" in said.text), said.text
+    assert [] == stage.effects()
+    assert 0 == stage.engine("ledger", "clear", "a", "v1", "--because", "it does not").exit
+    assert 0 == stage.run("-e", "to=v1").exit
+
+
+def test_a_mark_that_comes_while_a_run_waits_counts(stage: Stage) -> None:
+    """What is known of versions is read again when it is used: a run may have waited hours for its keys."""
+    (stage.base / "modules/meanwhile.py").write_text(MEANWHILE)
+    forensics = [{"name": "Meanwhile", "id": "meanwhile", "meanwhile": {"state": str(stage.state)}}]
+    stage.write({**BOOK, "forensics": forensics})
+    stage.run()
+    assert {"version": "v1"} == stage.thing("model")
+
+
 def test_a_mark_is_taken_back_with_a_reason(stage: Stage) -> None:
     """What is cleared may come back; both stay on record."""
     assert 0 == stage.run().exit
