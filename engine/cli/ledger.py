@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from engine.diagnostics import Diagnostic, EngineError, Exit, did_you_mean, prin
 if TYPE_CHECKING:
     from engine.ledger import Ledger, Mark, Served
     from engine.look import Style
+
+_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 @click.group(invoke_without_command=True, epilog="Reference: docs/reference/commands.md")
@@ -102,11 +105,21 @@ def _ribbon(rows: tuple[Served, ...], now: float, style: Style) -> str:
     return cut(" " + " ".join(parts) + end, style.width)
 
 
+def _digest(_context: click.Context, _option: click.Parameter, said: str) -> str:
+    """A digest in the one form in which modules give it: another spelling of the same would be another one."""
+    kind, _, text = said.rpartition(":")
+    if kind.lower() not in ("", "sha256"):
+        return said
+    if text and not _HEX.fullmatch(text):
+        raise click.BadParameter(f"{printable(said)} is no digest: write sha256: and 64 hexadecimal digits")
+    return f"sha256:{text.lower()}" if text else ""
+
+
 @command.command("mark")
 @click.argument("host")
 @click.argument("version")
 @click.option("--because", required=True, help="Why it must not come back, for the record.")
-@click.option("--digest", default="", help="Its digest: then it is bad on every host.")
+@click.option("--digest", default="", callback=_digest, help="Its digest: then it is bad on every host.")
 @click.option("--as", "by", default=None, help="Who says it (default: the login name).")
 @click.pass_context
 def mark(context: click.Context, host: str, version: str, because: str, digest: str, by: str | None) -> int:
@@ -122,7 +135,7 @@ def mark(context: click.Context, host: str, version: str, because: str, digest: 
 @click.argument("host")
 @click.argument("version")
 @click.option("--because", required=True, help="Why it may come back, for the record.")
-@click.option("--digest", default="", help="The digest under which it was marked, where no host says it.")
+@click.option("--digest", default="", callback=_digest, help="The digest under which it was marked, where no host says it.")
 @click.option("--as", "by", default=None, help="Who says it (default: the login name).")
 @click.pass_context
 def clear(context: click.Context, host: str, version: str, because: str, digest: str, by: str | None) -> int:
@@ -166,9 +179,9 @@ def _mark(context: click.Context, host: str, version: str, digest: str, bad: boo
 @command.command("check")
 @click.argument("host")
 @click.argument("version")
-@click.option("--digest", default=None, help="Its digest, if it is known.")
+@click.option("--digest", default="", callback=_digest, help="Its digest, if it is known.")
 @click.pass_context
-def check(context: click.Context, host: str, version: str, digest: str | None) -> int:
+def check(context: click.Context, host: str, version: str, digest: str) -> int:
     """For pipelines, before they deploy: may this version go live on this host? Exit code 1 and the reason when not.
 
     \b

@@ -304,3 +304,14 @@ def test_the_chain_of_the_ledger_is_no_run(stage: Stage) -> None:
         assert ("RB-0001", ["RB-0001"]) == (store.latest(), [first.run for first, _ in store.runs()])
     assert 0 == stage.run("--check").exit
     assert "RB-0002" == stage.latest
+
+
+def test_a_digest_is_one_however_it_is_written(stage: Stage) -> None:
+    """A pipeline that writes a digest in capitals, or without its prefix, is told the same; what is none is refused."""
+    bad = "41ab" * 16
+    assert 0 == stage.engine("ledger", "mark", "a", "v3", "--because", "poisoned", "--digest", f"SHA256:{bad.upper()}").exit
+    for written in (f"sha256:{bad}", bad, bad.upper(), f"sha256:{bad.upper()}"):
+        assert 1 == stage.engine("ledger", "check", "b", "v7", "--digest", written).exit, written
+    for verb in (("check", "a", "v3"), ("mark", "a", "v3", "--because", "x"), ("clear", "a", "v3", "--because", "x")):
+        said = stage.engine("ledger", *verb, "--digest", "41ab")
+        assert (2, True) == (said.exit, "is no digest" in said.text), said.text
