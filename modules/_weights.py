@@ -25,6 +25,9 @@ _BYTES = {
 #: What pickles of numbers and trained models name as a rule; anything else is said by name.
 _USUAL = ("collections.OrderedDict", "numpy.", "torch._utils.", "torch.", "sklearn.", "scipy.", "_codecs.encode", "copyreg.")
 _ODD = ("torch.load", "torch.hub", "numpy.testing", "torch.utils.", "numpy.f2py", "torch._inductor", "torch.serialization")
+#: Parts of a name with which no model has to do, by whatever way it is reached; pickles of one archive that are looked at.
+_NEVER = frozenset(("os", "sys", "posix", "nt", "subprocess", "builtins", "importlib", "shutil", "socket", "system", "eval"))
+_INNER = 50
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt")
 
 
@@ -109,32 +112,44 @@ def scan(file: IO[bytes]) -> dict[str, Json]:
     data = file.read(PICKLE + 1)
     if len(data) > PICKLE:
         return {"verdict": "not looked over: too large", "names": []}
+    found, broken = set[str](), ""
     try:
-        names = sorted(set(_named(data)))
-    except Exception as error:  # noqa: BLE001 (made to break a reader: whatever it raises, nothing was seen)
-        return {"verdict": f"not looked over to its end: {type(error).__name__}", "names": []}
-    odd = [name for name in names if not name.startswith(_USUAL) or name.startswith(_ODD)]
-    return {
-        "verdict": "names what a model does not need" if odd else "names nothing odd",
-        "names": names[:200],
-        "odd": odd[:200],
-    }
+        for name in _named(data):
+            found.add(name)
+    except Exception as error:  # noqa: BLE001 (made to break a reader: whatever it raises, the rest was not seen)
+        broken = f"not looked over to its end: {type(error).__name__}"
+    names = sorted(found)
+    odd = [name for name in names if not name.startswith(_USUAL) or name.startswith(_ODD) or _NEVER & set(name.split("."))]
+    verdict = "names what a model does not need" if odd else broken or "names nothing odd"
+    return {"verdict": verdict, "names": names[:200], "odd": odd[:200]}
 
 
 def _named(data: bytes) -> Iterator[str]:
-    """The ``module.name`` that each importing operation names, as far as it can be told without running it."""
+    """The ``module.name`` that each importing operation names, as far as it can be told without running it. A file may hold
+    several pickles, one behind the other."""
+    file, count = io.BytesIO(data), 0
+    while count == 0 or file.tell() < len(data):
+        for name in _operations(file):
+            count += 1
+            if count > OPERATIONS:
+                raise ValueError("too many operations")
+            if name:
+                yield name
+
+
+def _operations(file: IO[bytes]) -> Iterator[str]:
+    """For each operation of one pickle what it imports; empty: nothing."""
     memo: dict[int, str] = {}
-    stack: list[str] = []
-    for count, (operation, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-        if count > OPERATIONS:
-            raise ValueError("too many operations")
-        name = operation.name
+    stack: list[str] = []  # the texts on top of the stack, with nothing between them
+    for operation, argument, _ in pickletools.genops(file):
+        name, imports = operation.name, ""
         if name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".")
+            imports = str(argument).replace(" ", ".")
         elif name == "STACK_GLOBAL":
-            yield ".".join(stack[-2:]) if len(stack) >= 2 else "unknown"
+            imports = ".".join(stack[-2:]) if len(stack) >= 2 else "unknown"
         elif name.startswith("EXT"):
-            yield f"extension {argument}"
+            imports = f"extension {argument}"
+        yield imports
         if "UNICODE" in name or "STRING" in name:
             stack.append(str(argument))
         elif name == "MEMOIZE":
@@ -143,6 +158,8 @@ def _named(data: bytes) -> Iterator[str]:
             memo[int(argument or 0)] = stack[-1] if stack else "?"
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo.get(int(argument or 0), "?"))
+        elif name != "FRAME":
+            stack.clear()
 
 
 def _zipped(file: IO[bytes]) -> dict[str, Json]:
@@ -150,13 +167,16 @@ def _zipped(file: IO[bytes]) -> dict[str, Json]:
     found: dict[str, Json] = {"verdict": "holds no pickle", "names": [], "odd": []}
     try:
         with zipfile.ZipFile(file) as archive:
-            inner = [info for info in archive.infolist() if info.filename.endswith(".pkl")]
-            for info in inner[:50]:
+            inner = [info for info in archive.infolist() if info.filename.lower().endswith(".pkl")]
+            for info in inner[:_INNER]:
                 with archive.open(info) as member:
                     said = scan(member)
                 found = {key: said.get(key, []) if key == "verdict" else [*found[key], *said.get(key, [])] for key in found}
                 if said["verdict"] != "names nothing odd":
                     break
+            else:
+                if len(inner) > _INNER:
+                    found["verdict"] = f"not looked over to its end: it holds {len(inner)} pickles"
     except Exception as error:  # noqa: BLE001 (as above)
         return {"verdict": f"not looked over to its end: {type(error).__name__}", "names": []}
     return found

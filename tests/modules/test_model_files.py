@@ -108,6 +108,40 @@ def test_a_pickle_is_never_run(tmp_path: Path) -> None:
     assert not ran.exists()
 
 
+HARMLESS, HARM = pickle.dumps(1001, 2), pickle.dumps(Evil(Path("/nowhere")), 2)
+POPPED = b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x05numpy0\x8c\x05array0\x93."  # numpy.array is taken off the stack again
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HARMLESS * 3 + HARM,
+        POPPED,
+        pickle.dumps(1, 2)[:-1] + b"ctorch._utils\nos.system\n.",
+        {**{f"a{i}.pkl": HARMLESS for i in range(50)}, "z.pkl": HARM},
+        {"data.pkl": HARMLESS, "more.PKL": HARM},
+    ],
+    ids=["the fourth of a file", "behind what is popped", "through another module", "the last of many", "in capitals"],
+)
+def test_harm_that_stands_behind_something_else(tmp_path: Path, content: bytes | dict[str, bytes]) -> None:
+    """PyTorch wrote four pickles into a file, and a reader loads the last; nothing odd is said where all was looked over."""
+    path = tmp_path / "model.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+    assert "names nothing odd" != _weights.look(path)["verdict"]
+
+
+def test_what_follows_a_pickle_is_not_passed_over(tmp_path: Path) -> None:
+    """Numbers lie behind the pickles of an old PyTorch file: what was named before them is said, and that it is not all."""
+    (tmp_path / "old.pt").write_bytes(HARMLESS * 3 + pickle.dumps(collections.OrderedDict(), 2) + b"\x04\0\0\0\xff\xfe")
+    told = _weights.look(tmp_path / "old.pt")
+    assert ("collections.OrderedDict", True) == (told["names"][0], told["verdict"].startswith("not looked over to its end"))
+
+
 def test_a_pickle_of_numbers(tmp_path: Path) -> None:
     """A pickle that names only what models need is said to name nothing odd, which is all that is said."""
     path = tmp_path / "good.pkl"
