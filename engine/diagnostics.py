@@ -108,7 +108,7 @@ def render(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def _one(d: Diagnostic) -> str:
-    lines = [f"{d.severity}[{d.code}]: {d.summary}"]
+    lines = [f"{d.severity}[{d.code}]: {_quiet(d.summary)}"]
     if d.place:
         lines.append(f"  --> {d.place}")
         marks = [(d.place, "", "^")]
@@ -123,10 +123,15 @@ def _one(d: Diagnostic) -> str:
             lines.append(f"{place.line:>{width}} | {text}".rstrip())
             lines.append(f"{'':>{width}} | {' ' * start}{sign * length} {label}".rstrip())
     if d.detail:
-        lines.append(f"  = {d.detail}")
+        lines.append(f"  = {_quiet(d.detail)}")
     if d.hint:
-        lines.append(f"  = help: {d.hint}")
+        lines.append(f"  = help: {_quiet(d.hint)}")
     return "\n".join(lines)
+
+
+def _quiet(text: str) -> str:
+    """A sentence with nothing in it that acts on a terminal: it may repeat a host's or a person's words."""
+    return "\n".join(printable(line, 8 * len(line)) for line in text.split("\n"))
 
 
 def _excerpt(place: Place) -> tuple[str, int]:

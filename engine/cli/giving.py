@@ -75,9 +75,8 @@ def give(store: Any, run: str, answer: Answer) -> int:
     store.append(run, "key.given", body)
     after = authority.judge(rule, people, request, requester, [*given, body], time.time(), [one.name for one in closed])
     word = {"approve": "key recorded", "reject": "refusal recorded, it is final"}.get(decision, "the glass is broken")
-    click.echo(
-        f"{word} for {who.name} as {role}. {run}: {after.state}, {after.why}.   next: engine status {run} --follow", err=True
-    )
+    stands = f"{run}: {after.state}, {printable(after.why, 400)}"
+    click.echo(f"{word} for {who.name} as {role}. {stands}.   next: engine status {run} --follow", err=True)
     return Exit.DONE
 
 
@@ -242,7 +241,7 @@ def _waiting(now: Any, hosts: int, facts: dict[str, Any], key: dict[str, Any]) -
 def confirmed(version: str, typed: str | None) -> None:
     """Has the version typed, on the terminal or with --confirm. Raises EngineError (LG092)."""
     if typed is None and sys.stdin.isatty():
-        typed = click.prompt(f"Type {version} to give the key", default="", show_default=False, err=True)
+        typed = click.prompt(f"Type {printable(version)} to give the key", default="", show_default=False, err=True)
     if typed is not None and typed != version:
         raise EngineError(
             Diagnostic("LG092", f"no key was given: `{printable(typed)}` is not {version}", hint="type it exactly"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.diagnostics import Exit
+from engine.diagnostics import Exit, printable
 
 if TYPE_CHECKING:
     from engine.check import HostRow
@@ -50,19 +50,19 @@ def command(context: click.Context, playbook: Path, inventories: tuple[str, ...]
             for one in _seen(site, row, faults):
                 seen.append(one)
             for fault in faults:
-                click.echo(f"{row.name}: {fault}", err=True)
+                click.echo(f"{row.name}: {printable(fault, 400)}", err=True)
             versions = {version for _, version, _ in seen}
             odd += not seen or len(versions) > 1
             if not seen:
                 click.echo(f"{row.name}: nothing says which version serves", err=True)
                 continue
             if len(versions) > 1:
-                told = ", ".join(f"{source} says {version}" for source, version, _ in seen)
+                told = printable(", ".join(f"{source} says {version}" for source, version, _ in seen), 400)
                 click.echo(f"{row.name}: they do not agree: {told}; what answers requests is taken", err=True)
             source, version, digest = seen[-1]  # the endpoint comes after the registry, as in the playbook
             digest = next((one for _, other, one in reversed(seen) if other == version and one), digest)
             new = ledger.observed(store, row.name, version, digest, source, f"{who}, {source}", time.time())
-            click.echo(f"{row.name}: {version} serves ({source}){'' if new else ', as is on record'}")
+            click.echo(f"{row.name}: {printable(version)} serves ({source}){'' if new else ', as is on record'}")
         site.journal.close()
     click.echo("next: engine ledger", err=True)
     return Exit.FAILED if odd else Exit.DONE

@@ -87,6 +87,14 @@ def test_what_could_mislead_a_terminal_is_spelled_out(char: str) -> None:
     assert f"a\\u{ord(char):04x}b" == printable(f"a{char}b")
 
 
+@pytest.mark.parametrize("char", ["\x1b[2J", "\u202e", "\x9b31m", "\r"])
+def test_a_sentence_that_repeats_a_hosts_words_is_quiet(char: str) -> None:
+    """Summary, detail and hint may hold what a host or a person said; line breaks of ours stay."""
+    said = render([Diagnostic("LG091", f"rejected by bo: {char}ok", None, f"first\nsecond {char}", f"help {char}")])
+    assert said.replace("\n", "").isprintable()
+    assert ("first\nsecond" in said, 3) == (True, said.count(f"\\u{ord(char[0]):04x}"))
+
+
 def test_a_text_of_megabytes_is_cut_before_it_is_made_printable() -> None:
     """Only as much as is shown is looked at."""
 

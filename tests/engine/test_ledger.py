@@ -228,6 +228,9 @@ def test_observe_puts_on_record_what_serves(stage: Stage) -> None:
     stage.have("model", {"version": "v1"})
     assert 0 == stage.engine(*words).exit
     assert ["v3", "v1"] == [version for version, _, _ in rows(stage)]
+    stage.write({"execution": [step("model", {"version": "v2"})]})
+    stage.have("model", {"version": "\u202e9v\x9b2J"})
+    assert r"a: \u202e9v\u009b2J serves (thing)" in stage.engine(*words).out
 
 
 def test_the_ribbon(stage: Stage) -> None:
