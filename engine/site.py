@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import calling, canon, check, roster, source, template
+from engine import calling, canon, check, source, template
+from engine import policy as policies
 from engine.check import HostRow
-from engine.diagnostics import printable
+from engine.diagnostics import EngineError, printable
 from engine.journal import Journal, ending
 from engine.ledger import Ledger
 from engine.plan import Plan
@@ -199,9 +200,14 @@ class Site:
         )  # fmt: skip
 
     def _recipients(self, names: Sequence[str]) -> list[str]:
-        """SSH keys of these people and roles that a file can be encrypted for. Raises ModuleError for one without any."""
-        kept = self.plan.roster
-        people = roster.read(source.parse(kept["text"], kept["path"])).people if kept else ()
+        """SSH keys of these people and roles that a file can be encrypted for, as of now. Raises ModuleError for one without
+        any, and where the roster cannot be read."""
+        try:
+            known = self.policy() if self.policy else policies.stored(self.plan.roster)
+        except EngineError as error:
+            one = error.diagnostics[0]
+            raise ModuleError(f"nothing can be encrypted: {one.summary}", one.hint) from None
+        people, now = known.roster.people, self.now()
         found: list[str] = []
         for name in names:
             lines = {
@@ -209,11 +215,11 @@ class Site:
                 for one in people
                 if name in (one.name, *one.roles)
                 for key in one.keys
-                if key.public.kind == "ssh-ed25519"
+                if key.public.kind == "ssh-ed25519" and key.since <= now < key.until
             }
             if not lines:
-                said = f"nothing can be encrypted for {printable(name, 60)}: the roster has no ssh-ed25519 key of theirs"
-                raise ModuleError(said, "list one in roster.yml; other kinds can only sign")
+                said = f"nothing can be encrypted for {printable(name, 60)}: no ssh-ed25519 key of theirs counts now"
+                raise ModuleError(said, "list one in the roster; other kinds can only sign")
             found += sorted(lines)
         return found
 
