@@ -23,6 +23,8 @@ from typing import BinaryIO
 #: Members of one bundle, bytes of one name, and how much larger than itself an archive may be inside (1 GiB always may).
 MOST, LONGEST, RATIO, SMALL = 65_535, 512, 100, 1 << 30
 PIECE = 1 << 20
+#: Of zips: the extra fields that hold large sizes and a name in Unicode, and the number that stands for a large size.
+_ZIP64, _SECOND_NAME, _MOST_32 = 0x1, 0x7075, 0xFFFFFFFF
 _PLAIN = re.compile(r"[A-Za-z0-9._+=@,~ -]+")
 _KINDS = {
     stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -256,6 +258,9 @@ def _zip(file: BinaryIO) -> Iterator[_Raw]:
     with zipfile.ZipFile(file) as listed:
         infos = listed.infolist()
         end = listed.start_dir
+        if listed.comment:
+            raise Damaged("something lies behind its directory")
+    gaps: dict[int, int] = {}
     ordered = sorted(infos, key=lambda info: info.header_offset)
     if ordered and ordered[0].header_offset:
         raise Damaged("something lies before its first member")
@@ -268,6 +273,7 @@ def _zip(file: BinaryIO) -> Iterator[_Raw]:
         # A member may have a descriptor behind it. Anything else there only those would see who read from front to back.
         if behind and not (one.flag_bits & 0x8 and behind in (12, 16, 20, 24)):
             raise Damaged(f"behind {one.filename!a:.80} lies something that its directory does not list")
+        gaps[one.header_offset] = behind
     for info in infos:
         mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
         why = ""
@@ -279,18 +285,23 @@ def _zip(file: BinaryIO) -> Iterator[_Raw]:
             why = "is compressed in a way that is not read here"
         said = _KINDS.get(mode, "neither file nor folder") if mode else ""
         name = info.orig_filename
-        yield _Raw(name, info.file_size, name.endswith("/"), said, lambda info=info: _zip_file(file, info), why)  # type: ignore[misc]
+        behind = gaps[info.header_offset]
+        yield _Raw(
+            name, info.file_size, name.endswith("/"), said,
+            lambda info=info, behind=behind: _zip_file(file, info, behind), why,  # type: ignore[misc]
+        )  # fmt: skip
 
 
-def _zip_file(file: BinaryIO, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of a zip's member, whose own header must say what the directory says. Raises Damaged."""
+def _zip_file(file: BinaryIO, info: zipfile.ZipInfo, behind: int) -> Iterator[bytes]:
+    """The bytes of a zip's member, whose own header must say what the directory says, and the `behind` bytes after it too.
+    Raises Damaged."""
     file.seek(info.header_offset)
     header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\3\4":
         raise Damaged("has no header of its own")
     named, more = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
     own = file.read(named)
-    file.seek(more, os.SEEK_CUR)
+    extra = file.read(more)
     if own != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace"):
         raise Damaged("has another name in its own header than in the directory")
     if int.from_bytes(header[8:10], "little") != info.compress_type:
@@ -312,3 +323,32 @@ def _zip_file(file: BinaryIO, info: zipfile.ZipInfo) -> Iterator[bytes]:
         yield piece
     if total != info.file_size or check != info.CRC or (unpack and (not unpack.eof or unpack.unused_data)):
         raise Damaged(f"is not what the archive says it is: {total} bytes of {info.file_size}, or other ones")
+    if why := _otherwise(info, header, _extras(extra), file.read(behind)):
+        raise Damaged(f"{why}: who reads it from front to back would see something else")
+
+
+def _otherwise(info: zipfile.ZipInfo, header: bytes, extras: dict[int, bytes], behind: bytes) -> str:
+    """What a member's own header, or the descriptor behind it, says otherwise than the directory; empty: nothing."""
+    if _SECOND_NAME in (extras | _extras(info.extra)):
+        return "has a second name behind its own"
+    check, sizes = info.CRC.to_bytes(4, "little"), (info.compress_size, info.file_size)
+    wide = [size.to_bytes(8, "little") for size in sizes]
+    narrow = [size.to_bytes(4, "little") for size in sizes] if max(sizes) < _MOST_32 else wide
+    known, large = {check + b"".join(narrow)}, extras.get(_ZIP64)
+    if large == wide[1] + wide[0]:
+        known.add(check + bytes([255] * 8))
+    if info.flag_bits & 0x8:
+        known |= {bytes(12)} | ({bytes(4) + bytes([255] * 8)} if large in (bytes(16), wide[1] + wide[0]) else set())
+        if behind.removeprefix(b"PK\7\10") not in (check + b"".join(narrow), check + b"".join(wide)):
+            return "has a descriptor behind it that says otherwise than the directory"
+    return "" if header[14:26] in known else "has another size or checksum in its own header than in the directory"
+
+
+def _extras(data: bytes) -> dict[int, bytes]:
+    """The fields of a member's extra data, by their number."""
+    found: dict[int, bytes] = {}
+    while len(data) >= 4:
+        size = int.from_bytes(data[2:4], "little")
+        found[int.from_bytes(data[:2], "little")] = data[4 : 4 + size]
+        data = data[4 + size :]
+    return found

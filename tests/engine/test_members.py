@@ -6,14 +6,17 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import socket
 import stat
 import struct
+import subprocess
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,6 +158,35 @@ def moded(name: str, mode: int) -> zipfile.ZipInfo:
     return info
 
 
+def named(name: str, number: int) -> zipfile.ZipInfo:
+    """A member with an extra field: 0x7075 holds a name that some readers prefer."""
+    info = zipfile.ZipInfo(name)
+    info.extra = struct.pack("<HHBL", number, 11, 1, zlib.crc32(name.encode())) + b"data/y"
+    return info
+
+
+class Pipe(io.RawIOBase):
+    """What can only be written to: a zip then has its sizes behind its members."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.data += bytes(data)
+        return len(data)
+
+
+def streamed(*files: tuple[str, bytes]) -> bytes:
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w") as archive:  # type: ignore[call-overload]
+        for name, data in files:
+            archive.writestr(name, data)
+    return pipe.data
+
+
 def directory(data: bytes, at: int, new: bytes, number: int = 0) -> bytes:
     """A zip with bytes of an entry in its directory replaced."""
     start = -1
@@ -176,6 +208,8 @@ def hidden(data: bytes, more: bytes) -> bytes:
 
 TWO = zipped(("data/x", b"x" * 500), ("data/y", b"y" * 500), method=zipfile.ZIP_STORED)
 ONE = zipped(("data/x", b"x" * 5000))
+CHECK = zlib.crc32(b"x" * 50).to_bytes(4, "little")
+STREAMED = streamed(("data/x", b"x" * 50))
 ZIPS: dict[str, tuple[bytes, str]] = {
     "a member that is not listed": (
         hidden(zipped(("data/x", b"x")), zipped(("data/x", b"another"))[:45]), "its directory does not list",
@@ -208,6 +242,14 @@ ZIPS: dict[str, tuple[bytes, str]] = {
         directory(own(ONE, 0, b"PK\3\4"), 20, struct.pack("<I", len(zlib.compress(b"x" * 5000)) + 40)), "reaches into",
     ),
     "two members in one place": (directory(TWO, 42, b"\0\0\0\0", 1), "reaches into what follows it"),
+    "another size in its own header": (own(ONE, 22, b"\1"), "has another size or checksum in its own header"),
+    "another packed size in its own header": (own(TWO, 18, b"\1"), "has another size or checksum in its own header"),
+    "another checksum in its own header": (own(ONE, 14, b"\1\1\1"), "has another size or checksum in its own header"),
+    "a descriptor that lies": (
+        STREAMED.replace(b"PK\7\10" + CHECK, b"PK\7\10" + bytes(4)), "has a descriptor behind it that says otherwise",
+    ),
+    "a second name": (zipped((named("data/x", 0x7075), b"x")), "has a second name behind its own"),
+    "a comment": (zipped(("data/x", b"x"))[:-2] + b"\3\0PK!", "something lies behind its directory"),
     "a bomb": (directory(ONE, 24, struct.pack("<I", 2**32 - 2)), "holds more than 100 times its own size"),
     "cut": (ONE[:60], "cannot be read to its end"),
     "only the beginning": (b"PK\3\4", "cannot be read to its end"),
@@ -241,6 +283,22 @@ def test_two_equal_members_of_a_zip(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         (tmp_path / "x.zip").write_bytes(zipped(("data/x", b"one"), ("data/x", b"two")))
     assert ["data/x: is there twice"] == told(tmp_path / "x.zip")[1]
+
+
+def test_zips_of_other_tools_are_read(tmp_path: Path) -> None:
+    """A zip that was written to a pipe, one with fields for large sizes, and what the system's zip makes."""
+    files = {"bagit.txt": b"bag", "data/x": b"x" * 5000}
+    (tmp_path / "streamed.zip").write_bytes(streamed(*files.items()))
+    for name, data in files.items():
+        (tmp_path / "b" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "b" / name).write_bytes(data)
+        with zipfile.ZipFile(tmp_path / "large.zip", "a") as archive, archive.open(name, "w", force_zip64=True) as member:
+            member.write(data)
+    made = ["streamed.zip", "large.zip"]
+    if shutil.which("zip"):
+        subprocess.run(["zip", "-qrD", "../system.zip", "."], cwd=tmp_path / "b", check=True)
+        made.append("system.zip")
+    assert [(files, [])] * len(made) == [told(tmp_path / name) for name in made]
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.zip", "stored.zip"])
