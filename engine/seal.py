@@ -204,6 +204,9 @@ class _Making:
         for host in hosts:
             if host and self.hosts is not None and host not in self.hosts:
                 continue
+            if self._top(host).is_symlink():
+                yield host, ".", self._top(host)
+                continue
             for folder, folders, files in os.walk(self._top(host)):
                 links = [name for name in folders if (Path(folder) / name).is_symlink()]
                 folders[:] = sorted(name for name in folders if name not in links)

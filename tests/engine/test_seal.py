@@ -154,6 +154,19 @@ def test_what_lies_there_besides(tmp_path: Path) -> None:
     assert ["folder", "link", "pipe"] == [one["path"] for one in rows(path) if one["kind"] == "left out"]
 
 
+def test_a_host_whose_folder_is_a_link(tmp_path: Path) -> None:
+    """What lies behind the link is none of the evidence; where it leads is not read, and that it was there is on record."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/secret").write_text("of the machine")
+    with Case(tmp_path) as case:
+        (case.evidence / "c").symlink_to(tmp_path / "elsewhere")
+        path = case.seal()
+        assert seal.make(case.journal, case.run, case.signer) is None, "it is told once"
+    assert [] == held(path)
+    assert not [name for name in loaded(path) if "secret" in name]
+    assert [("c", ".")] == [(one["host"], one["path"]) for one in rows(path) if one["kind"] == "left out"]
+
+
 def test_names_that_are_hard_to_carry(tmp_path: Path) -> None:
     """Names with line breaks, blanks, other alphabets or capitals alone come out as names that every system can hold."""
     odd = ["a b", "line\nbreak", "\u202efdp.exe", "same", "SAME", "tilde~", "100%", "n" * 200, os.fsdecode(b"\xff")]
