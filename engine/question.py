@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine import authority, canon, freeze, policy, statement
+from engine import authority, canon, freeze, policy, statement, words
 from engine.check import HostRow
 from engine.freeze import Window
 from engine.journal import Entry
@@ -30,9 +30,22 @@ def about(site: Site) -> dict[str, Json]:
     return {
         "playbook": plan.playbook.name, "strategy": plan.playbook.strategy, "hosts": len(plan.hosts),
         "where": [row.name for row in plan.hosts[:MOST]], "now": seen.get("now", {}), "back_to": seen.get("back_to", {}),
+        "changes": _changes(seen.get("changes", [])), "next": plan.playbook.on_unverified == "next",
         "because": [f"{row['host']} {row['id']}: {row['why']}" for row in met[:MOST]], "no_undo": lasting,
         "evidence": _evidence(site), "began": site.started,
     }  # fmt: skip
+
+
+def _changes(rows: Sequence[Mapping[str, Json]]) -> list[str]:
+    """What each step of execution would change, in words, and on which hosts: those that differ are told apart."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        parts = [f"{key} {words.brief(before)} -> {words.brief(after)}" for key, before, after in row["change"] or ()]
+        told = ", ".join(parts) or "known when it runs"
+        if row["section"] == "execution" and (row["change"] or row["grade"] in ("known later", "NOT PREVIEWABLE")):
+            found.setdefault(f"{row['step'].partition('/')[2]}: {told}", []).append(row["host"])
+    texts = [f"{told} on {words.some(hosts, 3)}" for told, hosts in found.items()]
+    return [*texts[:MOST], *([f"and {len(texts) - MOST} more"] if len(texts) > MOST else [])]
 
 
 def _evidence(site: Site) -> dict[str, Json]:

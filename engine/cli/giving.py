@@ -21,6 +21,7 @@ from engine.policy import Policy
 from engine.sshsig import Refused
 
 _SETTLED = "takes no keys any more: its question was settled"
+_NEXT = ", and to the next best where its checks are not met"
 #: So many of the newest runs are looked at for one that waits.
 _NEWEST = 20
 
@@ -195,7 +196,8 @@ def shown(said: dict[str, Any]) -> list[str]:
     rows = [
         ("will do", f"{_safe(act)} ({_safe(facts.get('strategy'))})"),
         ("where", f"{_safe(key['environment'])}: " * bool(key["environment"]) + (where or words.plural(hosts, "host"))),
-        ("version", f"{_safe(now)} -> {_safe(back)}" if now or back else ""),
+        ("version", f"{_safe(now)} -> {_safe(back)}{_NEXT if facts.get('next') else ''}" if now or back else ""),
+        *[("changes", _safe(one)) for one in facts.get("changes") or []],
         *[(f"{_safe(one['name'])} is", f"sha256:{one['digest']['sha256'][:16]}") for one in subjects],
         ("because", _some(facts.get("because") or [])),
         ("no undo", _some(facts.get("no_undo") or [])),

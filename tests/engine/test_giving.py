@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from signing import NOW, RULES, said
+from stage import TWO_KEYS, Stage, look, step
 
 from engine import canon
 from engine.cli import giving
@@ -43,6 +45,8 @@ def test_the_lines_stand_in_one_order() -> None:
     ) == shown()
 
 
+CHOOSE = {"name": "Choose", "id": "choose", "register": "target", "last_good": {"of": "thing", "with": {"name": "model"}}}
+
 HOSTILE = {
     "ANSI": ("\x1b[2J\x1b[1;32mall is well\x1b[0m", "\\u001b[2J\\u001b[1;32mall is well\\u001b[0m"),
     "a line of its own": ("46\n  evidence  all kept", "46\\u000a  evidence  all kept"),
@@ -54,7 +58,19 @@ HOSTILE = {
     "private use": ("46\ue000", "46\\ue000"),
     "10 kB": ("x" * 10_000, "x" * 79 + "…"),
 }
-PLACES = ["playbook", "strategy", "where", "now", "back_to", "because", "no_undo", "evidence", "requester", "environment"]
+PLACES = [
+    "playbook",
+    "strategy",
+    "where",
+    "now",
+    "back_to",
+    "changes",
+    "because",
+    "no_undo",
+    "evidence",
+    "requester",
+    "environment",
+]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -63,12 +79,12 @@ def test_hostile_names_are_escaped(hostile: str, place: str) -> None:
     """No name from outside moves the cursor, adds a line, turns the text round or fills the screen."""
     bad, good = HOSTILE[hostile]
     new: Any = {
-        "where": [bad], "now": {"version": bad}, "back_to": {"version": bad}, "because": [bad], "no_undo": [bad],
-        "evidence": {"done": 0, "of": 1, "failed": [bad]},
+        "where": [bad], "changes": [bad], "now": {"version": bad}, "back_to": {"version": bad}, "because": [bad],
+        "no_undo": [bad], "evidence": {"done": 0, "of": 1, "failed": [bad]},
     }.get(place, bad)  # fmt: skip
     changed = {place: new} if place in ("requester", "environment") else {"facts": {**FACTS, place: new}}
     text = shown(**changed)
-    assert 12 == len(text.splitlines())
+    assert 12 + (place == "changes") == len(text.splitlines())
     assert text.replace("\n", "").isprintable()
     assert good[:70] in text
     assert max(map(len, text.splitlines())) < 330
@@ -79,3 +95,35 @@ def test_a_fact_of_another_shape_does_not_stop_the_reading() -> None:
     assert "undo RB-0007" in shown(facts={"act": "undo RB-0007", "playbook": "x", "strategy": "version", "hosts": 1})
     assert "3 hosts" in shown(facts={"playbook": "x", "hosts": 3})
     assert json.dumps(FACTS["where"][0])[1:-1] in shown()
+
+
+def screen(stage: Stage) -> str:
+    """What ben is shown who is about to give a key to the newest run."""
+    assert 5 == stage.run("--no-wait").exit
+    return stage.engine("approve", "--key", str(stage.folder / "ben"), "--confirm", "nothing").text
+
+
+def test_what_is_about_to_change_is_shown_of_every_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A playbook that chooses no version says what it changes all the same; hosts that differ are told apart."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    play = {
+        "execution": [step("model", {"version": "v2"}), step("later", {"x": 1}, when="model.changed")],
+        "authority": TWO_KEYS,
+    }
+    play["execution"][0]["register"] = "model"  # type: ignore[index]
+    stage = Stage(tmp_path, play, ("a", "b", "c")).people()
+    for host, version in (("a", "v3"), ("b", "v3"), ("c", "v1")):
+        stage.have("model", {"version": version}, host)
+    text = screen(stage)
+    for told in ("model: version v3 -> v2 on a, b", "model: version v1 -> v2 on c", "later: x nothing -> 1 on a, b, c"):
+        assert f"changes {told} " in text, text
+
+
+def test_that_another_version_may_follow_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the playbook goes to the next best version when the checks are not met, the key lets that happen too."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    execution = [CHOOSE, step("model", {"version": "{{ target.version }}"})]
+    checks = {"on_failure": "next", "steps": [look("model", {"version": "v2"})]}
+    stage = Stage(tmp_path, {"execution": execution, "verification": checks, "authority": TWO_KEYS}).people()
+    stage.have("model", {"version": "v3"})
+    assert "version v3 -> v2, and to the next best where its checks are not met" in screen(stage)
