@@ -183,11 +183,13 @@ def moved(before: list[Row], now: list[Row]) -> list[str]:
     """What each step would do now that it would not have done before, in words: why a plan is stale."""
     was = {(row["host"], row["step"]): row for row in before if row["section"] == "execution"}
     found = []
-    for row in now:
-        earlier = was.get((row["host"], row["step"]))
-        if earlier is not None and any(row.get(key) != earlier.get(key) for key in ("grade", "change", "wanted")):
+    for row in (row for row in now if row["section"] == "execution"):
+        earlier = was.pop((row["host"], row["step"]), None)
+        if earlier is None:
+            found.append(f"{row['host']} {row['step']} is not in the plan")
+        elif any(row.get(key) != earlier.get(key) for key in ("grade", "change", "wanted")):
             found.append(f"{row['host']} {row['step']} has moved: the plan says {_told(earlier)}, now it is {_told(row)}")
-    return found
+    return [*found, *(f"{host} {step} is in the plan alone" for host, step in was)]
 
 
 def words(change: Json) -> str:

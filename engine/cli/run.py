@@ -200,7 +200,8 @@ def _once(begun: Iterable[Any], saved: dict[str, Any]) -> None:
 
 
 def _previewed(site: Any, saved: dict[str, Any] | None, forks: int) -> tuple[Any, dict[tuple[str, str], Any]]:
-    """The plan with what it would change now. For a saved plan: the saved one, if nothing has moved since (else exit 7)."""
+    """The plan with what it would change now, which is what people are shown: a saved plan's file may say anything. Raises
+    EngineError (exit 7) where that says otherwise."""
     from dataclasses import replace
 
     from engine import preview
@@ -213,5 +214,5 @@ def _previewed(site: Any, saved: dict[str, Any] | None, forks: int) -> tuple[Any
                 [Diagnostic("LG064", text, hint="engine plan shows how it is now; nothing was changed") for text in moved],
                 Exit.STALE,
             )
-        now = saved["preview"]
+        now["changes"] = saved["preview"]["changes"]  # the plan's digest is over these
     return replace(site.plan, preview=now), {(row["host"], row["step"]): row for row in now["changes"]}

@@ -127,3 +127,20 @@ def test_that_another_version_may_follow_is_shown(tmp_path: Path, monkeypatch: p
     stage = Stage(tmp_path, {"execution": execution, "verification": checks, "authority": TWO_KEYS}).people()
     stage.have("model", {"version": "v3"})
     assert "version v3 -> v2, and to the next best where its checks are not met" in screen(stage)
+
+
+def test_a_saved_plan_does_not_say_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks may write anything into the file: what a person is shown was read when the run began."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    execution = [CHOOSE, step("model", {"version": "{{ target.version }}"}, thing={"lasting": True})]
+    stage = Stage(tmp_path, {"execution": execution, "authority": TWO_KEYS}).people()
+    stage.have("model", {"version": "v3"})
+    assert 0 == stage.engine("plan", str(stage.playbook), "-i", str(stage.stock), "--out", str(tmp_path / "plan.json")).exit
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["preview"] |= {"now": {"version": "v9"}, "back_to": {"version": "v8"}, "steps": []}
+    plan["preview"]["trigger"] = [{"id": "t", "met": True, "why": "everybody is hit", "host": "a"}]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert 5 == stage.run("--no-wait", what=tmp_path / "plan.json").exit, "what is shown is no part of the digest"
+    text = stage.engine("approve", "--key", str(stage.folder / "ben"), "--confirm", "nothing").text
+    assert "version v3 -> v2 changes model: version v3 -> v2 on a no undo model" in text, text
+    assert "everybody is hit" not in text
