@@ -47,6 +47,10 @@ class Mark:
     digest: str
 
 
+#: An environment that the pins do not name.
+_STRANGE = Mark(1, "")
+
+
 @dataclass(frozen=True)
 class Trust:
     """What lies outside the repository. `home`: the folder of the pins; `store`: the folder of the runs. Both remember the
@@ -73,9 +77,10 @@ class Trust:
         return _marks(path)
 
     def demands(self, environment: str) -> bool:
-        """Whether this environment has to have a signed roster here."""
-        pinned = (self.pins() or {}).get(environment)
-        return bool(pinned and pinned.version)
+        """Whether this environment has to have a signed roster here: where pins are kept, each one that they do not name
+        `unsigned`. Else the same hosts under another name would have none."""
+        pins = self.pins()
+        return pins is not None and pins.get(environment, _STRANGE).version > 0
 
     def seen(self, environment: str) -> list[Mark]:
         """The newest versions that were seen, as each place remembers them."""
@@ -205,7 +210,7 @@ def _unsigned(people: Roster, environment: str, pins: Mapping[str, Mark] | None,
     if signed := max((mark.version for mark in seen), default=0):
         summary = f"{people.path} is not signed any more: this machine has seen version {signed} of it"
         raise _wrong(_ORDER, summary, f"put back version {signed} or a newer one, with its {FOLDER}/")
-    if pins is not None and pins.get(environment, Mark(1, "")).version:
+    if pins is not None and pins.get(environment, _STRANGE).version:
         summary = f"{people.path} is not signed, and this machine takes no unsigned roster for `{environment}`"
         hint = f"engine roster init makes a signed one; or write `{environment} 0 unsigned` into the pins"
         raise _wrong(_SIGNED, summary, hint)

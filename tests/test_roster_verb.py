@@ -139,10 +139,22 @@ def test_a_playbook_cannot_ask_for_less_than_the_roster(tmp_path: Path, monkeypa
     said = stage.run()
     assert (3, True) == (said.exit, "LG207" in said.err)
     assert "asks for `one-click` at least, and the playbook for `automatic`" in said.text
+    for taken in ((), ("roster.yml", "roster.sig")):  # the same hosts under another name, with the roster and without
+        elsewhere = tmp_path / f"stage/copy-{len(taken)}"
+        shutil.copytree(stage.stock, elsewhere, ignore=shutil.ignore_patterns(*taken))
+        said = stage.engine("run", str(stage.playbook), "-i", str(elsewhere))
+        assert (3, True) == (said.exit, "LG21" in said.err), said.text
+    assert "write `copy-2 0 unsigned` into" in said.text
+    assert stage.thing("a") is None
+    (tmp_path / "stage/more").mkdir()
+    (tmp_path / "stage/more/hosts.yml").write_text("all: {vars: {y: 1}}\n")
+    assert 0 == stage.engine("roster", "renew", *words, "--least", "automatic").exit
+    for name in ("ana", "ben"):
+        assert 0 == stage.engine("roster", "sign", *words, "--key", str(stage.folder / name), "--yes").exit
+    assert 0 == stage.engine("run", str(stage.playbook), "-i", str(tmp_path / "stage/more"), *words).exit
     (stage.stock / "roster.yml").unlink()
     said = stage.run()
     assert (3, True) == (said.exit, "LG210" in said.err)
-    assert stage.thing("a") is None
 
 
 def test_who_signs_sees_what_changes(desk: Desk) -> None:

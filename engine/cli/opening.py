@@ -79,8 +79,9 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
     people = stock.rosters.get(stock.environments[rows[0].name]) if rows else stock.roster
     rule = authority.rule_of(book.authority)
     listed: Roster | None = None
+    demanded = False
     try:
-        listed = _listed(people, stock, rows, rule)
+        listed, demanded = _listed(people, stock, rows, rule)
         found += authority.check_rule(rule, listed, _authority_place(book), requester) + _untold(book)
         if listed and (why := authority.weaker(rule, listed)):
             place, hint = (
@@ -97,23 +98,26 @@ def opened(path: Path, inventories: Sequence[str], options: Options | None = Non
         plan.check(book, modules, rows, options, found)
         raise EngineError(list(dict.fromkeys(found)))
     groups = {name: tuple(members) for name, members in stock.groups.items()}
-    kept = _kept(people, stock, rows) if people and (rule.mode != "automatic" or secret) else None
+    kept = _kept(people, stock, rows) if people and (rule.mode != "automatic" or secret or demanded) else None
     return Opened(plan.compile(book, modules, rows, groups, options, kept, stock.destinations), modules, stock)
 
 
 def _listed(
     people: source.Document | None, stock: Inventory, rows: Sequence[HostRow], rule: authority.Rule
-) -> Roster | None:
-    """The roster; where somebody is asked, or this machine has pinned it, it has to count, too. Raises EngineError."""
+) -> tuple[Roster | None, bool]:
+    """The roster, and whether this machine wants a signed one; where it does, or somebody is asked, it has to count, too.
+    Raises EngineError."""
     folder = keeping.here(click.get_current_context(silent=True))
     outside, environment = trust.trust(folder), _home(people, stock, rows)
-    demanded = outside.demands(environment)
+    demanded = bool(people or rows) and outside.demands(environment)
     if people is None and demanded:
-        summary = f"the roster of `{environment}` is pinned on this machine, and it is not there"
-        raise EngineError(Diagnostic("LG210", summary, hint="put roster.yml back, with its roster.sig/"))
+        summary = f"this machine keeps pins, and `{environment}` has no roster: nobody can tell who has to be asked there"
+        pins = outside.home / trust.PINS
+        hint = f"put roster.yml back, with its roster.sig/; or write `{environment} 0 unsigned` into {pins}"
+        raise EngineError(Diagnostic("LG210", summary, hint=hint))
     if people is None or (rule.mode == "automatic" and not demanded):
-        return roster.read(people) if people else None
-    return trust.current(people, environment, outside, time.time())
+        return (roster.read(people) if people else None), demanded
+    return trust.current(people, environment, outside, time.time()), demanded
 
 
 def _home(people: source.Document | None, stock: Inventory, rows: Sequence[HostRow]) -> str:
