@@ -10,10 +10,11 @@ nothing that cannot be taken back; a window that has begun meanwhile holds every
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine import authority, outbox, question, words
+from engine import policy as policies
 from engine.check import HostRow
 from engine.diagnostics import EngineError
 from engine.journal import Entry
@@ -43,6 +44,33 @@ class Leave:
     def restore(self, asked: Entry | None, settled: dict[str, Json]) -> None:
         """Takes over what the record says."""
         self.asked, self.settled = asked, settled
+
+    def unproven(self, entries: Sequence[Entry]) -> str:
+        """Why the yes that a run's record has is none, in words; empty: it is one, or nobody has to be asked. The keys are
+        verified again, as of then: who can write the record could otherwise write the answer.
+
+        Raises EngineError where nobody can tell who may say yes. Of who has left since it goes by what the plan keeps.
+        """
+        said, settled, plan = self.site.plan.playbook.authority, self.settled, self.site.plan
+        if not settled or self.site.check or said.mode == "automatic":
+            return ""
+        answer = next(e for e in reversed(entries) if e.kind == "authority.settled" and e.body == settled)
+        before = [e for e in entries if e.seq < answer.seq]
+        asked = [e for e in before if e.kind == "key.asked" and e.body["digest"] == plan.digest]
+        if not asked:
+            return "nobody was asked"
+        request, keys = asked[-1].body, question.given(e for e in before if e.seq > asked[-1].seq)
+        told = {name: settled.get(name) or [] for name in ("keys", "freeze_override")}
+        until, why = (settled.get("glass") or {}).get("until"), ""
+        for now in (question.current(self.site), policies.stored(plan.roster)):
+            found = authority.judge(authority.rule_of(said), now.roster, request, self.site.requester, keys, answer.at)
+            mine = {"keys": [dict(key) for key in found.keys], "freeze_override": list(found.overrides)}
+            alone = found.keys[0]["at"] + authority.GLASS if found.glass else None
+            same = (told, until) == (mine, alone) or not request.get("format")  # an earlier version kept less of it
+            if found.state == "approved" and same:
+                return ""
+            why = why or (found.why if found.state != "approved" else "its keys say something else")
+        return why
 
     @property
     def granted(self) -> bool:

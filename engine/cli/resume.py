@@ -66,7 +66,7 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         hopes = running.wishes(store, run, view, not said["no_wait"], said["keys"], **more)
         view.recall(entries)
         one = runner.Run(site, hopes)
-        counts = one.restore(entries)
+        counts = _restored(run, one, entries, last)
         gc.freeze()
         gc.enable()
         if last and last.body["outcome"] in ending.ENDED:
@@ -88,6 +88,20 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         finally:
             store.unlock(run)
     return running.finished(store, run, code, said["as_json"])
+
+
+def _restored(run: str, one: Any, entries: list[Any], last: Any) -> Any:
+    """Takes over what the record says; counts of it. Raises EngineError (LG091) where that is that the run was let through,
+    and the keys in it say otherwise."""
+    from engine import ending
+
+    counts = one.restore(entries)
+    over = last and last.body["outcome"] in ending.ENDED  # only its last messages are sent
+    if not over and (why := one.leave.unproven(entries)):
+        summary = f"the record of {run} says that it was let through, and its keys do not: {why}"
+        hint = "find out who has written that; a new run asks anew"
+        raise EngineError(Diagnostic("LG091", summary, hint=hint), Exit.REJECTED)
+    return counts
 
 
 def _not_turned_round(run: str, entries: list[Any], mode: str) -> None:

@@ -199,6 +199,35 @@ def test_a_revoked_key_opens_nothing_that_cannot_be_taken_back(roles: dict[str, 
     assert {"x": 1} == stage.thing("b")
 
 
+@pytest.mark.parametrize("given", [(), ("ana",)])
+@pytest.mark.parametrize("decision", ["approved", "automatic"])
+def test_an_answer_that_somebody_wrote_into_the_record(given: tuple[str, ...], decision: str, tmp_path: Path) -> None:
+    """A resume verifies the keys again of which the record says that they let the run through."""
+    stage = keyed(tmp_path, step("a", {"x": 1}))
+    assert 5 == stage.run("--no-wait").exit
+    if given:
+        stage.approve(*given)
+    body = {"decision": decision, "why": "ana and ben", "people": ["ana", "ben"], "nonce": "", "keys": []}
+    with stage.store() as store:
+        store.claim(stage.latest)
+        store.append(stage.latest, "authority.settled", body)
+    said = stage.resume()
+    assert (6, True) == (said.exit, "its keys do not: key" in said.text), said.text
+    assert [] == stage.effects()
+
+
+def test_an_answer_holds_though_the_roster_has_changed_since(tmp_path: Path) -> None:
+    """What was let through goes on after a crash, also where a person has left whose key was good then."""
+    stage = keyed(tmp_path, step("a", {"x": 1}), step("b", {"x": 1}))
+    assert 5 == stage.run("--no-wait").exit
+    stage.approve()
+    stage.trouble("b", apply="breaks")
+    assert 1 == stage.resume().exit
+    stage.trouble("b")
+    roster(stage, ben="")
+    assert 0 == stage.resume().exit
+
+
 def test_another_person_who_leaves_changes_nothing(tmp_path: Path) -> None:
     """A change of the roster that touches no key of the run lets it go on."""
     stage, said = revoked(tmp_path, ana="ml-oncall")
