@@ -56,6 +56,12 @@ def why(results: Iterable[str], stopping: str, word: str, tolerated: int, deadli
     return ""
 
 
+def denied(entries: Iterable[Entry]) -> str:
+    """Why a run was rejected, where no person said no."""
+    settled = [entry.body for entry in entries if entry.kind == "authority.settled"][-1:]
+    return next((str(body.get("why") or "") for body in settled if not body.get("people")), "")
+
+
 def deadline(entries: Iterable[Entry]) -> float:
     """The moment at which the run ends, whatever it is at (UTC, seconds since 1970): as it began, or as it was extended
     last. Infinite where there is none."""

@@ -249,7 +249,8 @@ class Run:
         with self.changed:
             if wrong:
                 self.failed.add(walk.row.name)
-            self.moving.discard(walk.row.name)
+            if not walk.busy:  # else it was let through its gate just now, and goes on
+                self.moving.discard(walk.row.name)
             if not self.moving or self.stopping or wrong:
                 self.changed.notify_all()
 
@@ -443,9 +444,7 @@ class Run:
         left = remedy.cancelled(self.site, list(self.walks.values())) if back else ""
         results = [walk.result for walk in self.walks.values()]
         word = ending.outcome(results, self.stopping)
-        entries = self.journal.entries(self.id) if word == "rejected" else ()
-        settled = [entry.body for entry in entries if entry.kind == "authority.settled"][-1:]
-        refused = next((str(body.get("why") or "") for body in settled if not body.get("people")), "")
+        refused = ending.denied(self.journal.entries(self.id)) if word == "rejected" else ""
         why = ending.why(results, self.stopping, word, self.plan.tolerated, self.site.deadline, refused)
         body: dict[str, Json] = {"outcome": word, "exit": int(ending.EXITS[word]), "why": why}
         if left:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 from stage import Stage, step
 
 from engine.diagnostics import Exit
+from engine.runner import Run
+from engine.walk import Walk
 
 #: How a host may end -> (what it counts for, the outcome of its step `w`).
 ENDS = {
@@ -219,3 +223,21 @@ def test_a_host_that_was_put_back_stays_in_the_budget(tmp_path: Path) -> None:
     before = stage.effects()
     assert 1 == stage.resume().exit
     assert (before, [], "failed") == (stage.effects(), stage.effects("h2"), stage.ended["outcome"])
+
+
+def test_a_host_let_through_its_gate_as_it_comes_to_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run waits for a host whose gate opens between its coming there and its being counted as at rest."""
+    fleet = Fleet(tmp_path, {"execution": [thing("w")]}, 2)
+    fleet.things.trouble["h001", "w"] = lambda word, _ctx: time.sleep(1.0) if word == "apply" else None
+    rest, first = Run._rest, threading.Lock()
+
+    def late(self: Run, walk: Walk) -> None:
+        if walk.row.name == "h001" and first.acquire(blocking=False):
+            while walk.parked:  # until the run has opened the gate
+                time.sleep(0.001)
+        rest(self, walk)
+
+    monkeypatch.setattr(Run, "_rest", late)
+    assert Exit.DONE == fleet.run(forks=4)
+    assert {"h000": "changed", "h001": "changed"} == fleet.outcomes("w")
+    assert {"h000": 1, "h001": 1} == dict(fleet.things.effects)
