@@ -266,6 +266,9 @@ class Run:
             return "skip"
         if walk.holds(node):
             return self._take(walk, node.step, walk.kept[node.id])
+        asks = self.wishes.confirm if node.section == "execution" and not self.stopping else None
+        if asks and not asks(walk.row.name, node.id):
+            self.stop("interrupted")
         if self.stopping in ending.PAUSES:
             return None
         if self.stopping and not self._goes_on(walk, node) and not any(arm == "always" for _, arm in node.around):
@@ -346,9 +349,6 @@ class Run:
         if why := self.leave.lapsed(one):
             self._denied(walk, one.id, why)
             return "bad"
-        if self.wishes.confirm and one.section == "execution" and not self.wishes.confirm(walk.row.name, one.id):
-            self.stop("interrupted")
-            return None
         # the items of a loop that an earlier attempt has settled; if something before it is done anew, only the firm ones
         items = self.items.get((walk.row.name, one.id), {})
         if walk.renewed(walk.ways.nodes[one.id]):

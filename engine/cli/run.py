@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import select
+import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -101,7 +104,7 @@ def command(context: click.Context, /, playbook: Path, inventories: tuple[str, .
         try:
             hopes = running.wishes(
                 store, run_id, view, not said["no_wait"], said["keys"], if_triggered=said["if_triggered"],
-                forks=said["forks"], until=said["until"], confirm=_confirm(view) if said["one_by_one"] else None,
+                forks=said["forks"], until=said["until"], confirm=_confirm(view, site.stop) if said["one_by_one"] else None,
             )  # fmt: skip
             if said["diff"]:
                 store.listeners.append(running.differ(view))
@@ -145,11 +148,18 @@ def _known_steps(plan: Any, said: dict[str, Any]) -> None:
         )
 
 
-def _confirm(view: Any) -> Any:
+def _confirm(view: Any, stop: threading.Event) -> Any:
+    """Asks on the terminal, until the run stops: a cancel and a deadline do not wait for an answer."""
+
     def confirm(host: str, step: str) -> bool:
         with view.paused():
+            click.echo(f"{host}: {step}? [y/N]: ", nl=False, err=True)
+            while sys.stdin.isatty() and not select.select([sys.stdin], [], [], 0.2)[0]:
+                if stop.is_set():
+                    click.echo(err=True)
+                    return False
             try:
-                return bool(click.confirm(f"{host}: {step}?", default=False, err=True))
+                return bool(click.confirm("", default=False, err=True, prompt_suffix="", show_default=False))
             except click.Abort:  # nobody is there to answer
                 return False
 

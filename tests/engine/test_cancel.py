@@ -7,12 +7,14 @@ import io
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fleet import Fleet, check, thing
 from stage import TWO_KEYS, Said, Stage, step, until
+from terminal import Terminal
 
 from engine.cli import main
 from engine.diagnostics import EngineError, Exit
@@ -163,7 +165,36 @@ def test_ctrl_c_and_a_cancel(tmp_path: Path) -> None:
     assert [] == fleet.entries("run.interrupted")
 
 
+def test_while_a_person_is_asked_about_a_step(tmp_path: Path) -> None:
+    """A yes to a step (--step) that comes after a cancel does nothing any more."""
+    fleet = Fleet(tmp_path, {"execution": [thing("w"), thing("after")]})
+    fleet.begin()
+    run = fleet.made(1)
+
+    def asked(_host: str, step: str) -> bool:
+        if step == "execution/after":
+            ask(fleet)
+            until(lambda: run.cancelled)
+        return True
+
+    run.wishes = replace(run.wishes, confirm=asked)
+    assert Exit.FAILED == run.go()
+    assert "cancelled" == fleet.ended["outcome"]
+    assert {"h000": 1} == dict(fleet.things.effects)
+
+
 # -- as it is typed
+def test_a_question_about_a_step_does_not_hold_a_cancel_up(tmp_path: Path) -> None:
+    """Nobody answers at the terminal: the run is cancelled from elsewhere all the same."""
+    stage = Stage(tmp_path, {"execution": [step("w", {"x": 1})]})
+    with Terminal(stage, "run", str(stage.playbook), "-i", str(stage.stock), "--step") as asked:
+        asked.shows("execution/w? [y/N]:")
+        stage.engine("cancel", "--as", "ana")
+        assert Exit.FAILED == asked.ends()
+    assert "cancelled" == stage.ended["outcome"]
+    assert [] == stage.effects()
+
+
 def during(stage: Stage, when: Callable[[], bool], *words: str) -> tuple[int, str, Said]:
     """A command in a process of its own, and a cancel by ana as soon as `when` holds: the command's exit code and text, and
     what the cancel has answered."""
