@@ -46,8 +46,8 @@ class Recalled:
     that are over, whose steps need another; `opened`: hosts whose gate to execution was; `undone`: those that a remedy of
     the playbook put back; `undoing`: those that it, or a cancel, had begun to put back, and for what; `failed`: (host,
     version) of the candidates that failed; `lives`: how often the run has ended; `uncertain`: those of `cut` that only a
-    person can settle; `begun`: every step that left an entry and is not undone; `refused`: rejected or expired, once that
-    was decided.
+    person can settle; `begun`: every step that left an entry and is not undone; `doers`: of a step with `run_once`, for each
+    host of the batch, the one that has begun it; `refused`: rejected or expired, once that was decided.
     """
 
     seen: int = 0
@@ -58,6 +58,7 @@ class Recalled:
     cancel: dict[str, Json] | None = None
     refused: str = ""
     begun: set[Place] = field(default_factory=set)
+    doers: dict[Place, str] = field(default_factory=dict)
     kept: dict[Place, Settled] = field(default_factory=dict)
     items: dict[Place, dict[str, Settled]] = field(default_factory=dict)
     cut: dict[Place, dict[str, Json]] = field(default_factory=dict)
@@ -219,6 +220,7 @@ class _Fold:
                 self.found.spent[place] = begun.body["key"]
         self.found.tried = {place: intent.body for place, intent in self.tried.items()}
         self.found.begun = {(host, name.partition("[")[0]) for host, name in {*self.outcomes, *self.intents} if host}
+        self._once()
         for place, intent in self.found.cut.items():
             if place in self.outcomes and self.outcomes[place].body["outcome"] == "uncertain":
                 self.found.uncertain[place] = intent
@@ -226,6 +228,16 @@ class _Fold:
             if host:
                 self._keep(host, name, entry)
         return self.found
+
+    def _once(self) -> None:
+        """What was begun once for a batch goes on in the name of the host that began it, whichever comes there first: its
+        intents, its items, its keys are on record there. Of several the one that was cut off."""
+        cut, once = set(self.found.cut), {one.id for one in self.plan.playbook.steps if one.run_once}
+        batches = self.plan.batches if once else ()
+        cut |= {(host, name.partition("[")[0]) for host, name in cut}
+        for host, name in sorted((one for one in self.found.begun if one[1] in once), key=lambda one: (one in cut, one)):
+            others = next((batch for batch in batches if host in batch), ())
+            self.found.doers |= {(other, name): host for other in others}
 
     def _keep(self, host: str, name: str, entry: Entry) -> None:
         settled = step.restored(entry.body)

@@ -74,6 +74,7 @@ class Run:
         self.failed: set[str] = set()  # hosts that count against the budget
         self.shared: dict[tuple[int, str, int], Settled | None] = {}
         self.items: dict[tuple[str, str], dict[str, Settled]] = {}
+        self.doers: dict[tuple[str, str], str] = {}  # host and step with `run_once` -> the host that has begun it for all
         self.cut: set[tuple[str, str]] = set()  # hosts and steps that have begun, and do not hold
         self.broken: BaseException | None = None
         self.stopping = ""  # interrupted, cancelled, deadline, waiting, rejected or expired
@@ -165,9 +166,8 @@ class Run:
                 self.stop("cancelled")
         if self.site.now() >= self.site.deadline:
             self.stop("deadline")
-        if self.leave.granted or self.stopping:
-            return
-        if (self.leave.asked or self.triggered) and (decision := self.leave.look()):
+        asks = (self.leave.asked or self.triggered) and not (self.leave.granted or self.stopping)
+        if asks and (decision := self.leave.look()):
             self._decided(decision)
 
     def stop(self, why: str) -> None:
@@ -350,10 +350,11 @@ class Run:
             self._denied(walk, one.id, why)
             return "bad"
         # the items of a loop that an earlier attempt has settled; if something before it is done anew, only the firm ones
-        items = self.items.get((walk.row.name, one.id), {})
+        doer = self.walks[self.doers.get((walk.row.name, one.id), walk.row.name)]
+        items = self.items.get((doer.row.name, one.id), {})
         if walk.renewed(walk.ways.nodes[one.id]):
-            items = {name: settled for name, settled in items.items() if name in walk.firm}
-        perform = partial(step.perform, self.site, one, walk.row, walk.registers, walk.generation, items)
+            items = {name: settled for name, settled in items.items() if name in doer.firm}
+        perform = partial(step.perform, self.site, one, doer.row, walk.registers, walk.generation, items)
         try:
             settled = self._shared(walk, one, perform) if one.run_once else perform()
         except Stopped:
@@ -464,7 +465,7 @@ class Run:
         found = recall.of(self.plan, entries)
         self.seen = found.seen
         self.leave.restore(found.asked, found.settled)
-        self.items, site = found.items, self.site
+        self.items, self.doers, site = found.items, found.doers, self.site
         self.cut = found.begun
         site.unsettled, site.touched, site.spent = found.cut, found.touched, found.spent
         site.tried = {place: effect.intended(intent) for place, intent in found.tried.items()}

@@ -15,7 +15,7 @@ import pytest
 from fleet import BREAKS, GONE, LATE, Fleet, check, thing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stage import Stage, step
+from stage import Stage, step, until
 
 from engine.diagnostics import Exit
 from engine.runner import Run
@@ -241,3 +241,39 @@ def test_a_host_let_through_its_gate_as_it_comes_to_rest(tmp_path: Path, monkeyp
     assert Exit.DONE == fleet.run(forks=4)
     assert {"h000": "changed", "h001": "changed"} == fleet.outcomes("w")
     assert {"h000": 1, "h001": 1} == dict(fleet.things.effects)
+
+
+class Killed(BaseException):
+    """The process ends here, as far as the run is concerned."""
+
+
+@pytest.mark.parametrize(("crash", "ends"), [("B", Exit.DONE), ("D", Exit.FAILED)])
+def test_what_is_done_once_is_taken_up_where_it_was_begun(tmp_path: Path, crash: str, ends: Exit) -> None:
+    """A step with `run_once` that was cut off on one host is not begun afresh by another, whoever comes there first."""
+    once = {**thing("w", run_once=True), "mem.thing": {"name": "w", "value": 1, "class": crash}}
+    fleet = Fleet(tmp_path, {"execution": [thing("a"), once]}, 2)
+    cut = threading.Event()
+
+    def slow(word: str, _ctx: Any) -> None:
+        if word == "apply":
+            cut.wait(10)
+
+    def kills(word: str, ctx: Any) -> None:
+        if word == "apply":
+            fleet.things.effects["w"] += 1
+            if crash == "B":
+                fleet.things.is_[ctx.host, "w"] = 1
+            cut.set()
+            raise Killed
+
+    fleet.things.trouble |= {("h000", "a"): slow, ("h001", "w"): kills}
+    with pytest.raises(Killed):
+        fleet.run(forks=4)
+    until(lambda: fleet.things.effects["h000"] == 1)
+    fleet.store.unlock(fleet.run_id)
+    fleet.things.trouble.clear()
+    for _ in range(2):
+        assert ends == fleet.resume(forks=4)
+        assert {"h001": "changed" if crash == "B" else "uncertain"} == fleet.outcomes("w")
+    assert ["h001"] == [entry.host for entry in fleet.entries("step.intent") if entry.step == "execution/w"]
+    assert {"h000": 1, "h001": 1, "w": 1} == dict(fleet.things.effects)
