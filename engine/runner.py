@@ -392,7 +392,8 @@ class Run:
         with self.changed:
             while key in self.shared and self.shared[key] is None and not (self.stopping in ending.PAUSES or self.broken):
                 self.changed.wait(TICK)
-            if key in self.shared or self.site.stop_of(one).is_set():
+            stops = self.site.stop_of(one).is_set() and not self._goes_on(walk, walk.ways.nodes[one.id])
+            if key in self.shared or stops:
                 return self.shared.get(key)
             self.shared[key] = None
         settled = None
@@ -447,9 +448,7 @@ class Run:
         word = ending.outcome(results, self.stopping)
         refused = ending.denied(self.journal.entries(self.id)) if word == "rejected" else ""
         why = ending.why(results, self.stopping, word, self.plan.tolerated, self.site.deadline, refused)
-        body: dict[str, Json] = {"outcome": word, "exit": int(ending.EXITS[word]), "why": why}
-        if left:
-            body["why"] = left
+        body: dict[str, Json] = {"outcome": word, "exit": int(ending.EXITS[word]), "why": left or why}
         if self.stopping == "deadline" and "" in results:
             body["cause"] = "deadline"
         if self.leave.settled.get("glass"):

@@ -272,10 +272,10 @@ def test_ctrl_c_leaves_it_under_way(tmp_path: Path, platform: Remote) -> None:
     assert (["Succeeded"], "1") == (platform.operations, platform.version)
 
 
-@pytest.mark.parametrize("alive", [True, False])
-def test_a_cancel_reaches_it(tmp_path: Path, platform: Remote, alive: bool) -> None:
+@pytest.mark.parametrize(("alive", "once"), [(True, False), (False, False), (False, True)])
+def test_a_cancel_reaches_it(tmp_path: Path, platform: Remote, alive: bool, once: bool) -> None:
     """`engine cancel` stops the operation at its platform, in the process that waits, or itself where there is none."""
-    play = stage(tmp_path, platform)
+    play = stage(tmp_path, platform, run_once=once)
     process = started(play)
     if not alive:
         ended(process, signal.SIGKILL)
