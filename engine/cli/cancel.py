@@ -113,6 +113,11 @@ def _undo_asks(entries: Sequence[Entry]) -> bool:
     return False
 
 
+def _undo_cancelled(entry: Entry) -> bool:
+    """Whether an undo that had asked for keys says here that it was cancelled."""
+    return entry.kind == "authority.settled" and (entry.body.get("of"), entry.body["decision"]) == ("undo", "cancelled")
+
+
 def _honoured(context: click.Context, store: Journal, run: str, asked: Entry) -> int:
     """Looks how the run takes it, for a moment; does what is left where no process holds the run."""
     from engine import standing, story
@@ -120,7 +125,8 @@ def _honoured(context: click.Context, store: Journal, run: str, asked: Entry) ->
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         held = store.held(run)  # before the entries are read: what its process wrote last is read as well
-        end = next((one for one in store.entries(run, asked.seq) if one.kind == "run.ended" or one.body.get("of")), None)
+        ends = (one for one in store.entries(run, asked.seq) if one.kind == "run.ended" or _undo_cancelled(one))
+        end = next(ends, None)
         if end and end.kind == "run.ended":
             click.echo(_ended(run, end, bool(asked.body.get("undo"))), err=True)
             return Exit.DONE

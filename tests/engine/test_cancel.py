@@ -215,6 +215,19 @@ def seen(stage: Stage, kind: str, step: str = "") -> Callable[[], bool]:
     return holds
 
 
+def test_what_it_says_while_everything_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancel with --undo waits for the end of it, and does not take its beginning for the end of an undo."""
+    monkeypatch.setattr("engine.cli.cancel.PATIENCE", 60.0)
+    steps = [step("w", {"x": 1}), step("v", {"x": 1}, thing={"slow": 60}, timeout="2m")]
+    stage = Stage(tmp_path, {"execution": steps}, "ab")
+    with stage.process("run", str(stage.playbook), "-i", str(stage.stock)) as process:
+        until(seen(stage, "step.intent", "/v"))
+        said = stage.engine("cancel", "--undo")
+        process.communicate(timeout=60)
+    assert "RB-0001 is cancelled.   next: engine report RB-0001\n" == said.err
+    assert [None] * 2 == [stage.thing("w", host) for host in "ab"]
+
+
 def test_while_it_waits_for_keys(tmp_path: Path) -> None:
     """A run that waits for keys ends as cancelled; a key that comes afterwards opens nothing."""
     stage = Stage(tmp_path, {"execution": [step("w", {"x": 1})], "authority": TWO_KEYS}).people()

@@ -610,8 +610,12 @@ def test_an_undo_that_was_cut_off_only_goes_on(tmp_path: Path, cancelled: bool) 
                 return stage.engine("--debug", "run", str(stage.playbook), "-i", str(stage.stock))
         return Said(0, "", "")
 
+    def ask() -> None:
+        with stage.store() as store:
+            store.append("RB-0001", "cancel.asked", {"by": "ana", "why": "", "undo": True})
+
     if cancelled:
-        during(stage, lambda: stage.engine("cancel", "--undo"), lambda: stage.thing("tidy") is not None, run)
+        during(stage, ask, lambda: stage.thing("tidy") is not None, run)
     else:
         run()
     assert stage.thing("tidy") == {"x": 1}, "it was about to be put back"
