@@ -59,9 +59,11 @@ def _moved(source: Store, target: Store) -> Moved:
     try:
         _fits(source, heads, target, there, closed)
         source.write(lambda rows: _close(source, rows, target.name), sole=True)
+        pointer = target.name
         return target.write(lambda rows: _copied(source, target, rows), sole=True)
     except JournalError:  # refused, and surely not written: the record stays where it was
-        source.write(lambda rows: rows("UPDATE moves SET target = '' WHERE target = ?", target.name))
+        if pointer:  # not where another process alone has closed it, and has moved all of it meanwhile
+            source.write(lambda rows: rows("UPDATE moves SET target = '' WHERE target = ?", target.name))
         raise
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from stage import Said, Stage, step
 
-from engine import ledger
+from engine import ledger, migration
 from engine.cli import keeping
 from engine.diagnostics import Exit
 from engine.journal import Journal, JournalError
@@ -385,3 +385,27 @@ def test_between_the_two_somebody_begins_another(stage: Stage, left: Place, othe
     assert (1, True) == (said.exit, "holds a record of its own" in said.text), said.text
     assert ("", "") == (left.moved, other.moved)
     assert 0 == left.engine("resume", "RB-0002", "-y").exit
+
+
+@TO_A_FOLDER
+@pytest.mark.parametrize("begins", [False, True])
+def test_two_at_once(stage: Stage, left: Place, other: Place, monkeypatch: pytest.MonkeyPatch, begins: bool) -> None:
+    """Whoever comes late, and finds that a run was begun over there meanwhile, does not open the old store again."""
+    source, target = left.journal(), other.journal()
+
+    look, theirs = source.store.look, list[Said]()
+
+    def looked(work: Any) -> Any:
+        """After the first look at where the record is, another process moves all of it, and a run may begin there."""
+        found = look(work)
+        if work is migration._pointer and not theirs:
+            theirs.append(moved(stage, left, other))
+            if begins:
+                theirs.append(other.engine("run", str(stage.playbook), "-i", str(stage.stock)))
+        return found
+
+    monkeypatch.setattr(source.store, "look", looked)
+    with contextlib.closing(source), contextlib.closing(target), contextlib.suppress(JournalError):
+        migration.moved(source.store, target.store)
+    assert {0} == {said.exit for said in theirs}
+    assert (other.name, "") == (left.moved, other.moved)
