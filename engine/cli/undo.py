@@ -74,7 +74,8 @@ def command(context: click.Context, /, run: str | None, yes: bool, by: str | Non
             befores = dict.fromkeys(_before(one) for one in changes if one not in lasting)
             code = Exit.REJECTED  # as long as nothing else has come of it
             try:
-                code = _keyed(site, view, said, words.some(befores)) or _undone(site, view, who, place)
+                seen = entries[-1].seq  # a cancel that came later than that is one of this undo
+                code = _keyed(site, view, said, words.some(befores), seen) or _undone(site, view, who, place, seen)
             finally:
                 if code is not Exit.WAITING:  # what an undo writes, also one that was not allowed, is evidence like the run
                     running.sealed(site, view, over=True)
@@ -98,8 +99,9 @@ def _before(left: Any) -> str:
     return "absent" if before is None else ", ".join(f"{key} {value}" for key, value in before.items())
 
 
-def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None:
-    """Waits for the keys of the undo, whose holders are shown what is put `back`; None when they are there."""
+def _keyed(site: Any, view: Any, said: dict[str, Any], back: str, seen: int) -> Exit | None:
+    """Waits for the keys of the undo, whose holders are shown what is put `back`; None when they are there. Raises
+    EngineError when they do not come, or somebody has cancelled since entry `seen`."""
     import time
     from dataclasses import replace
 
@@ -119,7 +121,6 @@ def _keyed(site: Any, view: Any, said: dict[str, Any], back: str) -> Exit | None
     }
     request = _open(site, digest) or question.ask(site, rule, digest, facts)
     poll = running.prompter(site.journal, site.run, view, tuple(Path(key) for key in said["keys"]))
-    seen = site.journal.entries(site.run)[-1].seq
     while True:
         if by := _cancelled(site, seen):
             body = {"decision": "cancelled", "why": f"cancelled by {by}", "people": [], "of": "undo"}
@@ -164,29 +165,36 @@ def _cancelled(site: Any, seen: int) -> str:
     return str(next(asked, ""))
 
 
-def _undone(site: Any, view: Any, who: str, place: dict[str, Any]) -> Exit:
-    """Every host's changes, hosts side by side. Ctrl-C and a cancel stop after the change that is being put back."""
+def _undone(site: Any, view: Any, who: str, place: dict[str, Any], seen: int) -> Exit:
+    """Every host's changes, hosts side by side. Ctrl-C and a cancel since entry `seen` stop after the change that is being
+    put back."""
     import threading
     import time
 
     from engine import abreast, ending, runner, undo
     from engine.cli import running
 
-    seen = site.journal.append(site.run, "undo.started", {"by": who, **place}).seq
+    site.journal.append(site.run, "undo.started", {"by": who, **place})
     over, by = threading.Event(), list[str]()
 
-    def watch() -> None:
-        while not over.wait(runner.TICK):
-            if found := _cancelled(site, seen):
-                by.append(found)
-                site.caller.cut = time.monotonic() + runner.PATIENCE
-                site.stop.set()
-                return
+    def look() -> bool:
+        if found := _cancelled(site, seen):
+            by.append(found)
+            site.caller.cut = time.monotonic() + runner.PATIENCE
+            site.stop.set()
+        return bool(by)
 
-    threading.Thread(target=watch, daemon=True).start()
-    with running.stoppable(site.stop.set, view, f"engine undo {site.run}"):
-        results = abreast.each(lambda row: undo.host(site, row, site.stop), site.plan.hosts, 64)
-    over.set()
+    def watch() -> None:
+        while not over.wait(runner.TICK) and not look():
+            pass
+
+    if not look():  # before anything is put back: it may have come while a person was asked, or with the last key
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        with running.stoppable(site.stop.set, view, f"engine undo {site.run}"):
+            results = abreast.each(lambda row: undo.host(site, row, site.stop), site.plan.hosts, 64)
+    finally:
+        over.set()
     outcome = next((word for word in ("stopped", "drifted", "failed") if word in results), "")
     if by and outcome:
         why = f"the undo was cancelled by {by[0]}: {results.count('undone')} of {len(results)} hosts are as they were before"

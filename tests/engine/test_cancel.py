@@ -322,6 +322,21 @@ def test_an_undo_stops_after_the_change_that_it_is_at(tmp_path: Path) -> None:
     assert [{"x": 0}] * 3 == [stage.thing(name) for name in "abc"]
 
 
+def test_a_cancel_while_an_undo_asks_whether_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says yes to an undo after somebody has cancelled it puts nothing back."""
+    monkeypatch.setattr("engine.cli.cancel.PATIENCE", 0.1)
+    stage = Stage(tmp_path, {"execution": [step("w", {"x": 1}), step("v", {"x": 1})]})
+    stage.trouble("v", apply="dies")
+    stage.process("run", str(stage.playbook), "-i", str(stage.stock)).communicate(timeout=60)
+    with Terminal(stage, "undo", "RB-0001") as asked:
+        asked.shows("changes back?")
+        assert "asked: RB-0001 stops at its next safe point" in stage.engine("cancel", "--as", "ana").text
+        asked.types("y")
+        assert Exit.FAILED == asked.ends()
+    assert "the undo was cancelled by ana: 0 of 1 hosts are as they were before" == stage.ended["why"]
+    assert {"x": 1} == stage.thing("w")
+
+
 def test_an_undo_that_waits_for_keys(tmp_path: Path) -> None:
     """A cancel while an undo waits for its keys ends the wait and leaves the run as it had ended."""
     stage = Stage(tmp_path, {"execution": [step("w", {"x": 1}), step("v", {"x": 1})], "authority": TWO_KEYS}).people()
