@@ -43,8 +43,11 @@ class Owner:
 
     def gone(self) -> bool:
         """Whether the process is surely dead. Only of the processes of this machine can that be known: not of those of a
-        machine that does not say which one it is."""
-        return bool(self.boot) and (self.boot, self.space) == _place() and _stat(self.pid)[1] != self.began
+        machine that does not say which one it is, nor of those that another user is not shown."""
+        if not self.boot or (self.boot, self.space) != _place():
+            return False
+        state, began = _stat(self.pid)
+        return began != self.began and state != "?"
 
     def awake(self) -> bool:
         """Whether the process is surely alive and not stopped."""
@@ -147,10 +150,22 @@ def _place() -> tuple[str, str]:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """State and start of a process (proc(5), fields 3 and 22); ("", 0) when there is none, or only its remains."""
+    """State and start of a process (proc(5), fields 3 and 22); ("", 0) when there is none, or only its remains; ("?", 0)
+    when it is not shown, as where /proc is mounted with hidepid."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
-        return "", 0
+        return ("?" if _there(pid) else ""), 0
     state, *rest = text.rpartition(")")[2].split()
     return ("", 0) if state in "ZX" else (state, int(rest[18]))
+
+
+def _there(pid: int) -> bool:
+    """Whether there is a process with this number, as signals know it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

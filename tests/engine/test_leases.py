@@ -137,6 +137,19 @@ def test_a_process_of_a_machine_that_names_no_boot_is_not_taken_for_dead(monkeyp
     assert not replace(Owner.me(), began=1).gone()
 
 
+def test_a_process_that_is_not_shown_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /proc is mounted with hidepid, a user is told nothing of another's process but that there is one."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()  # from now on there is nothing in /proc
+    owner = replace(Owner.me(), pid=child.pid)
+
+    def of_somebody_else(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", of_somebody_else)
+    assert (False, False) == (owner.gone(), owner.awake()), "it is waited for until its lease lapses"
+
+
 @pytest.mark.parametrize("broken", [True, False], ids=["it was broken", "it was given back"])
 def test_what_is_still_under_way_after_the_run_was_given_back_begins_nothing(journals: list[Journal], broken: bool) -> None:
     """A verb that ends with an error gives its run back while other hosts' steps may still be on their way."""
