@@ -161,7 +161,7 @@ class _Fold:
                     found.refused = body["decision"]
             case "authority.settled" if body["decision"] == "cancelled":
                 found.cancel = None  # the cancel was of the undo, and is done with
-            case "cancel.asked":
+            case "cancel.asked" if not found.ended or self.by_hand:  # else it came too late for what it was to stop
                 found.cancel = {**body, "undo": body.get("undo") or (found.cancel or {}).get("undo", False)}
             case "note" if body.get("decision") == "again":
                 self.cut.pop(place, None)  # a person says that it was not done

@@ -374,6 +374,21 @@ def test_a_run_that_ended_just_now_is_not_ended_once_more(tmp_path: Path, monkey
     assert "succeeded" == stage.ended["outcome"]
 
 
+def test_a_cancel_that_came_too_late_does_not_stop_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written just after the run's end it has nothing to stop, and who takes the run up later goes on."""
+    stage = Stage(tmp_path, {"execution": [step("a", {"x": 1}), step("b", {"x": 1})]})
+    assert 130 == stage.run("--until", "a").exit
+
+    def late(_entries: Any) -> None:
+        with stage.store() as store:
+            store.append("RB-0001", "run.ended", {"outcome": "failed", "exit": 1, "why": ""})
+
+    monkeypatch.setattr("engine.cli.cancel._asked", late)
+    assert "RB-0001 has ended already: failed" in stage.engine("cancel").text
+    assert 0 == stage.resume().exit
+    assert ("succeeded", {"x": 1}) == (stage.ended["outcome"], stage.thing("b"))
+
+
 def keyed(tmp_path: Path, *steps: dict[str, Any]) -> Stage:
     """A run of these steps for which ana and ben have given their keys; it waits to be taken up."""
     stage = Stage(tmp_path, {"execution": list(steps), "authority": TWO_KEYS}).people()
