@@ -107,6 +107,7 @@ class Run:
             self._look()
             if self.cancelled and self.stopping in ending.PAUSES:  # nobody else will clean up what was left as it was
                 self.stopping = "cancelled"
+                self.site.unsettled = recall.of(self.plan, self.journal.entries(self.id)).cut  # operations left under way
                 self._walk([walk for walk in self.walks.values() if (walk.begun or walk.begun_earlier) and not walk.result])
             return self._end()
         finally:

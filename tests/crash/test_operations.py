@@ -6,6 +6,7 @@ The platform is a server process of its own (tests/modules/slow_platform.py) and
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from killer import Killer
 from stage import Stage
 
 from engine.diagnostics import Exit
+from engine.operation import Operation
 from modules._wire import Wire
 
 HERE = Path(__file__).parent
@@ -288,6 +290,24 @@ def test_a_cancel_reaches_it(tmp_path: Path, platform: Remote, alive: bool, once
     assert (["Cancelled"], "2") == (platform.operations, platform.version)
     assert "cancelled" == play.ended["outcome"]
     assert "the run is being ended" in play.last("back")["why"]
+
+
+def test_a_cancel_after_ctrl_c_reaches_it(tmp_path: Path, platform: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C has left the operation under way when somebody cancels the run, whose process has not ended yet."""
+    play = stage(tmp_path, platform)
+    tell = Operation._tell
+
+    def told(self: Operation, text: str) -> None:
+        tell(self, text)
+        if text.startswith("left under way"):
+            with play.store() as store:
+                store.append("RB-0001", "cancel.asked", {"by": "ana", "why": "", "undo": False})
+        elif not self.site.stop.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Operation, "_tell", told)
+    assert Exit.FAILED == play.run().exit
+    assert (["Cancelled"], "cancelled") == (platform.operations, play.ended["outcome"])
 
 
 def test_a_cancel_reaches_an_item_of_a_loop(tmp_path: Path, platform: Remote) -> None:
