@@ -120,6 +120,7 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
     if one is None:
         raise AssertionError(bare)
     entry = site.catalog.get(one.module)
+    unclear = bool(left.undoing) and not left.undoing.get("over")  # whether an undo has begun of which nobody knows the end
     try:
         names = site.names(one, row, registers, {})
         if index:
@@ -139,37 +140,44 @@ def _one(site: Site, row: HostRow, left: Left, registers: Mapping[str, Json], ha
         operation = Operation(site, entry, params, (left.host, left.step), "undo") if entry.has("start") else None
         # Without one: the key under which it was done. Of a later candidate it is another, and so is a receipt by that key.
         ctx = _halted(operation, left, ctx) if operation else replace(ctx, key=left.begun.get("key", ctx.key))
+        unclear = unclear and ctx.key == left.undoing.get("key")  # under another key: what an earlier undo began is over
         now = site.caller.read(entry, params, ctx)
         if _shows(now, change.before):
             return _say(site, left, "unchanged", "it is already as it was before")
         if foreign := _foreign(now, change):
             return _say(site, left, "drifted", f"somebody has changed it since: {foreign}")
+        if unclear and not (operation.repeatable if operation else entry.crash_class(params) != "D"):
+            return _say(site, left, "none", "nothing shows whether it was put back: look at the host, and do it by hand")
         body = {"change": change.json(), "module": left.module, "key": ctx.key, "token": site.journal.token(site.run)}
         site.journal.append(site.run, "undo.intent", body, left.host, left.step)
         site.journal.live(site.run)
-        out = ""
+        out, unclear = "", True
         try:
             if operation is None:
                 site.caller.call(ctx, entry.call, "undo", params, change, ctx)
             else:
                 operation.begun("undo", change, ctx).waited(ctx)
+                unclear = False
         except StillOut as error:
             out = f"{error.message}, and may still take effect; "
+        except ModuleError as error:
+            unclear = not error.nothing_done
+            raise
         after = site.caller.read(entry, params, _patient(ctx))
     except Stopped:
         return "stopped"  # the next undo looks first
-    except Going as error:
-        return _say(site, left, "failed", str(site.secrets.scrub(error.message)), going=True)
     except (template.Fault, ModuleError) as error:
-        return _say(site, left, "failed", str(site.secrets.scrub(error.message)))
+        return _say(site, left, "failed", str(site.secrets.scrub(error.message)), going=unclear or isinstance(error, Going))
     if not _shows(after, change.before):
-        return _say(site, left, "failed", f"{out}after the undo, the second reading does not show what was there before")
+        why = f"{out}after the undo, the second reading does not show what was there before"
+        return _say(site, left, "failed", why, going=unclear)
     return _say(site, left, "undone", "", Change(change.after, change.before))
 
 
 def _halted(operation: Operation, left: Left, ctx: Context) -> Context:
     """Stops what the step has under way, and waits for what an earlier undo of it has: after that a reading tells. Returns
-    the context with the key for undoing it. Raises Going when it does not come to its end."""
+    the context with the key for undoing it, which is that of the earlier undo where nothing shows that it has begun. Raises
+    Going when it does not come to its end."""
     last = left.undoing.get("key")
     if last is None:
         if left.open:
@@ -183,8 +191,6 @@ def _halted(operation: Operation, left: Left, ctx: Context) -> Context:
         return replace(ctx, key=fresh(last))
     begun = operation.taken_up(left.undoing, mine)
     if begun is None:
-        if not operation.repeatable:
-            raise ModuleError("nothing shows whether an earlier undo has begun", "look at the host, and put it back by hand")
         return mine
     with suppress(Over):
         begun.waited(mine)

@@ -364,6 +364,20 @@ def test_an_undo_is_an_operation_of_its_own(tmp_path: Path, platform: Remote) ->
     assert 2 == len(set(platform.set()["keys"]))
 
 
+def test_an_undo_that_was_lost_is_asked_for_again_under_its_key(tmp_path: Path, platform: Remote) -> None:
+    """The platform has begun it and its answers got lost: the next undo finds that one, and begins no second."""
+    play = stage(tmp_path, platform)
+    platform.set(seconds=0.0)
+    assert Exit.DONE == play.run().exit
+    platform.set(seconds=None, loses=["503", "503"])
+    assert Exit.FAILED == play.undo().exit
+    process = started(play, "undo", "-y", "RB-0001")
+    platform.set(finish=True)
+    process.communicate(timeout=60)
+    assert Exit.DONE == process.returncode
+    assert (["Succeeded", "Succeeded"], "2") == (platform.operations, platform.version)
+
+
 def test_an_undo_stops_what_is_under_way_first(tmp_path: Path, platform: Remote) -> None:
     """The operation of a step that was cut off is stopped before anything is put back; then there is nothing to put back."""
     play = stage(tmp_path, platform)

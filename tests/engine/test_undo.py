@@ -184,6 +184,21 @@ def test_an_undo_that_fails(tmp_path: Path, trouble: dict[str, Any]) -> None:
     assert ({"x": 0}, None) == (stage.thing("a"), stage.thing("first"))
 
 
+@pytest.mark.parametrize(("how", "code", "times"), [("kill -9 $PPID", 0, 1), ("kill -9 $$", 0, 1), ("exit 3", 0, 2)])
+def test_what_nobody_can_read_is_not_put_back_twice(tmp_path: Path, how: str, code: int, times: int) -> None:
+    """An undo of class D that was cut off, or whose end nobody knows, is left to a person; one that was refused is not."""
+    marks = tmp_path / "marks"
+    argv, undo = ["sh", "-c", "true"], ["sh", "-c", f"echo back >> {marks}; test $(wc -l < {marks}) -gt 1 || {how}"]
+    blind = {"name": "Blind", "id": "blind", "command": {"argv": argv, "once": True, "undo": undo}}
+    stage = played(tmp_path / "stage", step("first", {"x": 1}), blind)
+    stage.process("undo", "-y", "RB-0001").communicate(timeout=60)
+    said = stage.undo("RB-0001")
+    assert (code, "back\n" * times) == (said.exit, marks.read_text())
+    if times == 1:
+        assert ({"blind none", "first undone"}, None) == (set(undone(stage)[-2:]), stage.thing("first"))
+        assert "put back execution/blind on a by hand: nothing shows whether it was put back" in said.text
+
+
 def test_what_was_never_done(tmp_path: Path) -> None:
     """A step that failed without changing anything is unchanged in the undo."""
     stage = Stage(tmp_path, {"execution": [step("first", {"x": 1}), step("a", {"x": 1})]})
