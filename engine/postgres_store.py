@@ -70,13 +70,15 @@ class PostgresStore:
         self._closed = threading.Event()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db, self._wire = self._connect()
         except OSError as error:
             said = f"the files of this machine cannot be kept in {folder}: {error.strerror}"
             raise JournalError("LG070", said, "name another folder with --files") from None
-        except psycopg.Error as error:
-            raise self._refused(f"cannot be opened: {self._said(error)}", "see that it runs and lets this user in") from None
         threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            self._db = self._connect()
+        except psycopg.Error as error:
+            self._closed.set()
+            raise self._refused(f"cannot be opened: {self._said(error)}", "see that it runs and lets this user in") from None
         try:
             self._tried(self._prepare)
         except Broken as error:
@@ -132,7 +134,7 @@ class PostgresStore:
             try:
                 if self._db.closed:
                     self._let_go()
-                    self._db, self._wire = self._connect()
+                    self._db = self._connect()
                 self._due = time.monotonic() + 2 * self._limit
                 return attempt(self._db)
             except psycopg.Error as error:
@@ -149,7 +151,7 @@ class PostgresStore:
 
     # -- the connection
 
-    def _connect(self) -> tuple[psycopg.Connection, socket.socket]:
+    def _connect(self) -> psycopg.Connection:
         limit = int(self._limit * 1000)
         given: dict[str, Any] = {
             "application_name": "lastgood",
@@ -159,13 +161,16 @@ class PostgresStore:
             "client_encoding": "utf8",
         }
         db = psycopg.connect(**given, autocommit=True)
+        self._wire = socket.socket(fileno=socket.dup(db.fileno()))
         try:
+            self._due = time.monotonic() + 2 * self._limit  # it was let in, and may get no answer all the same
             self.name = _named(self._given, db)
             # A client that stops, or is cut off, in mid-transaction keeps no lock for longer than this.
             db.execute(f"SET statement_timeout TO {limit}; SET idle_in_transaction_session_timeout TO {limit}")
-            return db, socket.socket(fileno=socket.dup(db.fileno()))
+            return db
         except BaseException:
             db.close()
+            self._wire.close()
             raise
 
     def _let_go(self) -> None:

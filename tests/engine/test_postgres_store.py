@@ -182,6 +182,18 @@ def test_the_network_fails_at_any_message(postgres: Server, tmp_path: Path, what
             assert proxy.failed >= min(6, len(numbers)), "every message of a transaction has been hit"
 
 
+def test_a_server_that_lets_us_in_and_says_nothing_more(postgres: Server, tmp_path: Path) -> None:
+    """Opening a store ends soon too, with a store or with a message, whichever message of it is not answered."""
+    with Proxy(("127.0.0.1", postgres.port)) as proxy:
+        url = postgres.url(port=proxy.port, password=PASSWORD)
+        for number in range(1, 9):
+            proxy.next("hang", number)
+            began = time.monotonic()
+            with contextlib.suppress(JournalError):
+                PostgresStore(url, tmp_path, patience=2.0, limit=0.5).close()
+            assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize("what", ["cut", "swallow"])
 def test_a_run_is_started_once_whatever_becomes_of_the_answer(postgres: Server, tmp_path: Path, what: str) -> None:
     """Starting, taking hosts, breaking a lock: done once each, though the connection is lost at any of their messages."""
