@@ -39,7 +39,7 @@ def perform(
     doing = Doing(site, step, row, registers, generation, site.until(step, host, clock), step.id)
     site.journal.announce(site.run, "step.started", {"module": step.module, "name": step.name}, host, step.id)
     try:
-        whole = step.loop is None and (_skipped(step, doing.names()) or _tried(doing))
+        whole = step.loop is None and (_skipped(doing) or _tried(doing))
         settled = whole or _looped(doing, done or {})
     except template.Fault as fault:
         settled = effect.failed(Misplaced(fault, step))
@@ -63,7 +63,7 @@ def _looped(whole: Doing, done: Mapping[str, Settled]) -> Settled:
         if settled is None:
             more = {"item": template.render(raw, names) if isinstance(step.loop, list) else raw}
             doing = replace(whole, id=item, more=more)
-            settled = _skipped(step, doing.names()) or _tried(doing)
+            settled = _skipped(doing) or _tried(doing)
             settled = _open(doing, replace(settled, started=started, seconds=round(time.monotonic() - clock, 6)))
             record(whole.site, step, doing.place[0], item, settled, None)
         results.append(settled)
@@ -104,8 +104,12 @@ def _together(results: list[Settled]) -> Settled:
     )
 
 
-def _skipped(step: Step, names: Mapping[str, Json]) -> Settled | None:
-    for text in step.when:
+def _skipped(doing: Doing) -> Settled | None:
+    """The step where it is not wanted. What was begun was wanted then, and is looked at, whatever its condition says now."""
+    if doing.place in doing.site.unsettled:
+        return None
+    names = doing.names()
+    for text in doing.step.when:
         if not template.decide(text, names):
             why = f"`{text}` is false"
             return Settled("skipped", why, registered={"changed": False, "outcome": "skipped", "why": why})

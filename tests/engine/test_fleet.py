@@ -277,3 +277,23 @@ def test_what_is_done_once_is_taken_up_where_it_was_begun(tmp_path: Path, crash:
         assert {"h001": "changed" if crash == "B" else "uncertain"} == fleet.outcomes("w")
     assert ["h001"] == [entry.host for entry in fleet.entries("step.intent") if entry.step == "execution/w"]
     assert {"h000": 1, "h001": 1, "w": 1} == dict(fleet.things.effects)
+
+
+def test_what_was_cut_off_is_looked_at_though_it_is_not_wanted_any_more(tmp_path: Path) -> None:
+    """The condition of a step may read what the step itself has changed: an intent without an outcome is never skipped."""
+    seen = check("w", 0, register="seen", no_log=True, on_failure="continue")  # not on record, so it is read again
+    fleet = Fleet(tmp_path, {"execution": [seen, thing("w", when="seen.value == 0")]})
+
+    def kills(word: str, ctx: Any) -> None:
+        if word == "apply":
+            fleet.things.is_[ctx.host, "w"] = 1
+            raise Killed
+
+    fleet.things.trouble["h000", "w"] = kills
+    with pytest.raises(Killed):
+        fleet.run()
+    fleet.store.unlock(fleet.run_id)
+    fleet.things.trouble.clear()
+    assert Exit.DONE == fleet.resume()
+    assert {"h000": "changed"} == fleet.outcomes("w")
+    assert {} == dict(fleet.things.effects)
