@@ -158,8 +158,8 @@ def _left(context: click.Context, store: Journal, run: str, asked: Entry) -> int
     from engine.cli import resume, running
 
     entries = store.entries(run)
-    undo = bool(asked.body.get("undo")) and not _took_keys(entries)
     going = ", ".join(step.operation for step in story.tell(entries).steps.values() if step.operation)
+    undo = _goes_back(entries) or (bool(asked.body.get("undo")) and not _took_keys(entries))
     open_ = (f"the stop of operation {going}", going), ("its clean-up", _cleans_up(entries)), ("the undo", undo)
     works = [word for word, there in open_ if there]
     last = next((e.kind for e in reversed(entries) if e.kind in ("run.ended", "run.resumed", "undo.started")), "")
@@ -200,6 +200,19 @@ def _seal(store: Journal, run: str, entries: Sequence[Entry]) -> None:
             seal.make(store, run, signer)
     except EngineError as error:
         click.echo(f"{error.diagnostics[0].summary}.   next: engine evidence seal {run}", err=True)
+
+
+def _goes_back(entries: Sequence[Entry]) -> bool:
+    """Whether the playbook's own remedy has begun to put a host back, and was cut off in it."""
+    hosts: set[str] = set()
+    for entry in entries:
+        if entry.kind == "host.undoing":
+            hosts.add(entry.host)
+        elif entry.kind == "host.undone":
+            hosts.discard(entry.host)
+        elif entry.kind == "run.ended":
+            hosts.clear()
+    return bool(hosts)
 
 
 def _cleans_up(entries: Sequence[Entry]) -> bool:

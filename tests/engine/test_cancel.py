@@ -133,6 +133,21 @@ def test_while_a_remedy_puts_back(tmp_path: Path) -> None:
     assert {"h000": 2} == dict(fleet.things.effects)
 
 
+def test_a_remedy_that_was_cut_off_is_finished(tmp_path: Path) -> None:
+    """The process died while the playbook put a host back: a cancel does the rest, as it would have let that one do it."""
+    steps = [step("a", {"x": 1}), step("b", {"x": 1}), step("w", {"x": 1}, on_failure="undo")]
+    stage = Stage(tmp_path, {"execution": steps})
+    for name in "abw":
+        stage.have(name, {"x": 0})
+    stage.trouble("w", apply="breaks")
+    stage.trouble("b", undo="dies_after")
+    stage.process("run", str(stage.playbook), "-i", str(stage.stock)).communicate(timeout=60)
+    stage.trouble("b")
+    said = stage.engine("cancel")
+    assert (0, True) == (said.exit, "the undo is done by this command" in said.text)
+    assert ("cancelled", [{"x": 0}] * 3) == (stage.ended["outcome"], [stage.thing(name) for name in "abw"])
+
+
 def test_an_undo_may_be_asked_for_later(tmp_path: Path) -> None:
     """Whoever asks for an undo after a plain cancel gets it, as long as the run has not ended."""
     fleet = Fleet(tmp_path, {"execution": [thing("a"), thing("w", timeout="1h")]})
