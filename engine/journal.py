@@ -172,12 +172,13 @@ class Journal:
 
     def _commit(self, batch: list[_Ticket]) -> None:
         made: list[Entry] = []
+        mine: list[_Ticket] = []
         prolonged: dict[str, float] = {}
 
-        def work(rows: Rows) -> list[_Ticket]:
-            """The tickets that may be written, as entries in `made`. It is called again after a lost connection."""
+        def work(rows: Rows) -> None:
+            """The tickets that may be written are `mine`, as entries `made`. It is called again after a lost connection."""
             if made and _there(rows, made[-1]):
-                return [ticket for ticket in batch if ticket.run not in self._lost]  # the lost one had been acknowledged
+                return  # the lost one had been acknowledged, whoever has lost a run since
             if any(ticket.run not in self._held for ticket in batch):
                 stays(self.store, rows)
             for run in {ticket.run for ticket in batch}:
@@ -190,12 +191,11 @@ class Journal:
                     kept = held is None or leases.holds(self.store, rows, run, held.token)
                 if not kept:
                     self._lost.add(run)
-            mine = [ticket for ticket in batch if ticket.run not in self._lost]
+            mine[:] = [ticket for ticket in batch if ticket.run not in self._lost]
             made[:] = self._enter(rows, mine)
-            return mine
 
         try:
-            written = self._write(work)
+            self._write(work)
         except JournalError as error:
             for ticket in batch:
                 ticket.error = error
@@ -206,7 +206,7 @@ class Journal:
         for ticket in batch:
             if ticket.run in self._lost:
                 ticket.error = self._gone(ticket.run)
-        for ticket, entry in zip(written, made, strict=True):
+        for ticket, entry in zip(mine, made, strict=True):
             ticket.entry = entry
             self._tell(entry)
 

@@ -376,6 +376,25 @@ def test_everybody_who_waits_for_a_failed_commit_is_told(place: Place, store: Jo
     assert 1 == len(store.verified(run))
 
 
+def test_a_run_that_is_lost_while_the_answer_to_a_commit_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit is looked for, as a store does whose connection broke; meanwhile the lock was broken, and that is said."""
+    store, other = Journal(tmp_path), Journal(tmp_path)
+    run, write = store.start({}), store.store.write
+
+    def twice(work: Any, sole: bool = False) -> Any:
+        monkeypatch.undo()
+        write(work, sole)
+        other.break_lock(run, "ben", "a drill")
+        assert not store._renewed(run)
+        return write(work, sole)
+
+    monkeypatch.setattr(store.store, "write", twice)
+    refused(lambda: store.append(run, "note", {}), "LG082", Exit.LOCKED)
+    assert ["run.started", "note", "lock.broken"] == [entry.kind for entry in store.verified(run)]
+    store.close()
+    other.close()
+
+
 class Failing:
     """The database, until the statement that begins with `when`."""
 
