@@ -71,15 +71,8 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         gc.enable()
         if last and last.body["outcome"] in ending.ENDED:
             return _delivered(one, view, last.body["outcome"])
-        keep, look = f"keep {counts['keep']} steps that ended", f"look first at {counts['look']} that were cut off"
-        view.write(f"{run}: journal whole to entry {entries[-1].seq}; {keep}, {look}, run the rest")
-        for line in reopening.elsewhere(entries, store.folder):
-            view.write(line)
-        if not yes and sys.stdin.isatty():
-            with view.paused():
-                if not click.confirm("Continue?", default=False, err=True):
-                    click.echo(f"Nothing was done: {run} stays as it is.   next: engine resume {run}", err=True)
-                    return Exit.INTERRUPTED
+        if not _wanted(run, view, counts, entries, store, ask=not yes and sys.stdin.isatty()):
+            return Exit.INTERRUPTED
         store.lock(run, (row.name for row in site.plan.hosts), site.plan.playbook.name, running.told)
         try:
             place = reopening.place(base, body["inventories"], store.folder)
@@ -88,6 +81,21 @@ def command(context: click.Context, /, run: str | None, yes: bool, **said: Any) 
         finally:
             store.unlock(run)
     return running.finished(store, run, code, said["as_json"])
+
+
+def _wanted(run: str, view: Any, counts: Any, entries: list[Any], store: Any, ask: bool) -> bool:
+    """Says what is kept and what is looked at first; whether it goes on, where a person is to be asked."""
+    keep, look = f"keep {counts['keep']} steps that ended", f"look first at {counts['look']} that were cut off"
+    view.write(f"{run}: journal whole to entry {entries[-1].seq}; {keep}, {look}, run the rest")
+    for line in reopening.elsewhere(entries, store.folder):
+        view.write(line)
+    if not ask:
+        return True
+    with view.paused():
+        if click.confirm("Continue?", default=False, err=True):
+            return True
+        click.echo(f"Nothing was done: {run} stays as it is.   next: engine resume {run}", err=True)
+        return False
 
 
 def _restored(run: str, one: Any, entries: list[Any], last: Any) -> Any:
