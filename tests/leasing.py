@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine import leases
+from engine import leases, recall
 from engine.journal import Journal
 from engine.plan import Plan
 from tests.mutants import Mutant, by_tests
@@ -55,6 +55,18 @@ def tolerates_one_more() -> None:
     Plan.tolerated = property(lambda plan: tolerated(plan) + 1)  # type: ignore[assignment,method-assign]
 
 
+def begins_anew_elsewhere() -> None:
+    """What one host had begun for all is begun anew by the host that comes there first."""
+    of = recall.of
+
+    def forgetful(*given: Any) -> recall.Recalled:
+        found = of(*given)
+        found.doers.clear()
+        return found
+
+    recall.of = forgetful
+
+
 FAULTS: dict[Callable[[], None], str] = {
     skips_the_token_check: LEASES,
     prolongs_what_has_lapsed: LEASES,
@@ -63,6 +75,7 @@ FAULTS: dict[Callable[[], None], str] = {
     waits_for_the_dead: LEASES,
     acts_without_a_last_look: LEASES,
     tolerates_one_more: BUDGET,
+    begins_anew_elsewhere: BUDGET,
 }
 
 

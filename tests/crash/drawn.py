@@ -1,9 +1,10 @@
 """Playbooks nobody wrote: 5 to 20 steps on 1 to 4 hosts, all drawn from one number.
 
 Steps in order, side by side and across (`needs`, and results that later steps mention), retries, conditions, loops, effects
-in parts, steps that nobody can read back (class D), blocks in blocks with remedies and clean-up, batches of one host, and
-whatever may be asked for when something fails: stop, continue, undo, hold. What comes of a playbook does not depend on which
-of two threads is faster, so a run that nobody kills says what should come of one that is killed.
+in parts, steps that nobody can read back (class D), steps that one host does for all, blocks in blocks with remedies and
+clean-up, batches of one host, and whatever may be asked for when something fails: stop, continue, undo, hold. What comes of
+a playbook does not depend on which of two threads is faster, so a run that nobody kills says what should come of one that
+is killed.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ class _Pen:
         if may_fail and self.likely(0.5):
             return self.broken(name, fields)
         if self.likely(0.15):
-            return self.blind(name, fields)
+            return self.blind(name, fields, top)
         if self.likely(0.15):
-            return self.loop(name, fields)
+            return self.loop(name, fields, top)
         more: dict[str, Any] = {"register": f"r_{name}"}
         if self.likely(0.15):
             more |= {"retries": 2, "delay": "1ms"}
@@ -84,9 +85,14 @@ class _Pen:
             more["when"] = f"{self.chance.choice(self.solid)}.changed"
         elif top:
             self.solid.append(f"r_{name}")
-        if not self.undoes and top and self.likely(0.08):
-            thing["shared"], more["run_once"] = True, True
-        return step(name, fields, thing=thing, **more, **self.needs())
+        return step(name, fields, thing=thing | self.once(more, 0.08 if top else 0), **more, **self.needs())
+
+    def once(self, more: dict[str, Any], share: float) -> dict[str, Any]:
+        """Whether one host does it for all: then it is one thing of theirs."""
+        if self.undoes or not self.likely(share):
+            return {}
+        more["run_once"] = True
+        return {"shared": True}
 
     def before(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Whether something is there before the step, and whether it is changed part by part."""
@@ -105,21 +111,23 @@ class _Pen:
             self.trouble[host, name] = {"apply": "breaks"}
         return step(name, fields, **self.needs())
 
-    def blind(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def blind(self, name: str, fields: dict[str, Any], top: bool) -> dict[str, Any]:
         self.lasting.add(name)
-        thing: dict[str, Any] = {"crash": "D", "lasting": True}
+        more: dict[str, Any] = {}
+        thing: dict[str, Any] = {"crash": "D", "lasting": True} | self.once(more, 0.3 if top else 0)
         if not self.likely(0.4):
-            return step(name, fields, thing=thing, **self.needs())
+            return step(name, fields, thing=thing, **more, **self.needs())
         self.lasting |= {f"{name}_{item}" for item in "pq"}
         thing |= {"name": f"{name}_{{{{ item }}}}", "fields": fields}
-        return {"name": name, "id": name, "loop": ["p", "q"], "thing": thing, **self.needs()}
+        return {"name": name, "id": name, "loop": ["p", "q"], "thing": thing, **more, **self.needs()}
 
-    def loop(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def loop(self, name: str, fields: dict[str, Any], top: bool) -> dict[str, Any]:
         items = list("pqr")[: self.chance.randint(2, 3)]
         for host in self.hosts if self.likely(0.3) else "":
             self.have[host, f"{name}_{self.chance.choice(items)}"] = {"x": 0, "y": "old"}
-        thing = {"name": f"{name}_{{{{ item }}}}", "fields": fields}
-        return {"name": name, "id": name, "loop": items, "register": f"r_{name}", "thing": thing, **self.needs()}
+        more: dict[str, Any] = {"register": f"r_{name}"}
+        thing = {"name": f"{name}_{{{{ item }}}}", "fields": fields} | self.once(more, 0.2 if top else 0)
+        return {"name": name, "id": name, "loop": items, "thing": thing, **more, **self.needs()}
 
     def needs(self) -> dict[str, Any]:
         """Side by side with what is before it, or after some of it."""

@@ -272,7 +272,8 @@ class Exploration:
         for place, lines in theatre.lines().items():
             name = place.partition("/")[2]
             states = [theatre.before.get(place), *(line["is"] for line in lines)]
-            most = 1 if name in play.lasting else 2 * (3 if name in play.parts else 1)
+            batches = len(play.hosts) if place.startswith("shared/") and "serial" in play.book else 1  # once for each
+            most = batches if name in play.lasting else 2 * (3 if name in play.parts else 1)
             blind = [one for one, other in pairwise(states) if bare(one) == bare(other)]
             if len(lines) > most or (blind and name not in play.lasting):
                 yield "doubled", f"{place} was changed {len(lines)} times: {states}"
