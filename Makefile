@@ -13,6 +13,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# Where bytecode is not kept, each of the hundreds of processes that the tests start compiles the whole engine anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test quick crash sharing power mutants lint bench docs pins clean
 
 demo: .venv/ready
