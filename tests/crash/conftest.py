@@ -166,7 +166,7 @@ def demo(memory: Path) -> Iterator[World]:
         assert long in text, long
         text = text.replace(long, short)
     (folder / playground.PLAYBOOK).write_text(text)
-    with Counting(folder / "models" / "fraud", rate=6000) as service:
+    with Counting(folder / "models" / "fraud", rate=2000) as service:
         playground.settle(folder, service.url)
         yield World(folder, service)
 
