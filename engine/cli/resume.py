@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from engine import words
 from engine.cli import reopening
 from engine.diagnostics import Diagnostic, EngineError, Exit
 from modules.contract import seconds
@@ -113,12 +114,32 @@ def _restored(run: str, one: Any, entries: list[Any], last: Any) -> Any:
 
 
 def _not_turned_round(run: str, entries: list[Any], mode: str) -> None:
-    """Raises EngineError (LG091) where people have let an undo begin: nobody goes forth again alone."""
+    """Raises EngineError (LG091) where people have let an undo begin: nobody goes forth again alone. And where an undo was
+    cut off in a step that nobody can read: whether it is to be done again, nobody knows."""
     last = next((e.kind for e in reversed(entries) if e.kind in ("run.ended", "run.resumed", "undo.started")), "")
+    said, hint = "", f"engine undo {run} goes on with it; a new run asks for new keys"
     if mode != "automatic" and last == "undo.started":
-        hint = f"engine undo {run} goes on with it; a new run asks for new keys"
         said = f"an undo of {run} was allowed and has begun: the run's own keys do not turn it round"
+    elif unclear := _unclear(entries):
+        said = f"an undo of {run} was cut off in {words.some(unclear)}, and nothing shows whether that is back"
+        hint = f"engine undo {run} puts back the rest; look at that yourself, then begin a new run"
+    if said:
         raise EngineError(Diagnostic("LG091", said, hint=hint), Exit.REJECTED)
+
+
+def _unclear(entries: list[Any]) -> list[str]:
+    """The steps that nobody can read (class D) of which an undo has begun, and has not surely ended."""
+    blind, found = set[tuple[str, str]](), dict[tuple[str, str], str]()
+    for entry in entries:
+        place = (entry.host, entry.step)
+        if entry.kind == "step.intent":
+            found.pop(place, None)
+            (blind.add if entry.body.get("crash") == "D" else blind.discard)(place)
+        elif entry.kind == "undo.intent" and place in blind:
+            found[place] = f"{entry.step} on {entry.host}"
+        elif entry.kind == "undo.outcome" and entry.body["outcome"] != "none" and "going" not in entry.body:
+            found.pop(place, None)
+    return list(found.values())
 
 
 def _delivered(run: Any, view: Any, outcome: str) -> Exit:

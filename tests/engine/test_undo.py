@@ -199,6 +199,23 @@ def test_what_nobody_can_read_is_not_put_back_twice(tmp_path: Path, how: str, co
         assert "put back execution/blind on a by hand: nothing shows whether it was put back" in said.text
 
 
+def test_a_run_does_not_go_on_where_nobody_knows_what_its_undo_did(tmp_path: Path) -> None:
+    """An undo was cut off in a step that nobody can read: it may be back, and may not. A person has to look."""
+    marks = tmp_path / "marks"
+    argv, undo = ["sh", "-c", f"echo forth >> {marks}"], ["sh", "-c", f"echo back >> {marks}; kill -9 $PPID"]
+    blind = {"name": "Blind", "id": "blind", "command": {"argv": argv, "once": True, "undo": undo}}
+    stage = Stage(tmp_path / "stage", {"execution": [step("first", {"x": 1}), blind, step("last", {"x": 1})]})
+    stage.trouble("last", apply="breaks")
+    assert 1 == stage.run().exit
+    stage.process("undo", "-y", "RB-0001").communicate(timeout=60)
+    stage.trouble("last")
+    said = stage.resume()
+    assert 6 == said.exit
+    assert "an undo of RB-0001 was cut off in execution/blind on a, and nothing shows whether that is back" in said.text
+    assert 0 == stage.undo().exit  # puts back the rest
+    assert ("forth\nback\n", None) == (marks.read_text(), stage.thing("first"))
+
+
 def test_what_was_never_done(tmp_path: Path) -> None:
     """A step that failed without changing anything is unchanged in the undo."""
     stage = Stage(tmp_path, {"execution": [step("first", {"x": 1}), step("a", {"x": 1})]})
