@@ -10,6 +10,7 @@ again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -227,6 +228,7 @@ class _Fold:
         for (host, name), entry in self.outcomes.items():
             if host:
                 self._keep(host, name, entry)
+        self._for_all()
         return self.found
 
     def _once(self) -> None:
@@ -238,6 +240,16 @@ class _Fold:
         for host, name in sorted((one for one in self.found.begun if one[1] in once), key=lambda one: (one in cut, one)):
             others = next((batch for batch in batches if host in batch), ())
             self.found.doers |= {(other, name): host for other in others}
+
+    def _for_all(self) -> None:
+        """What one host has done for its batch is kept for all of it: else what comes after it would be done anew by those
+        who had only taken its result. A host that has gone on to another candidate looks for itself."""
+        lives = Counter(host for host, _ in self.found.failed)
+        for (other, name), host in self.found.doers.items():
+            settled = self.found.kept.get((host, name))
+            if settled and lives[other] == lives[host]:
+                self.found.kept.setdefault((other, name), settled)
+                self.found.firm |= {(other, name)} if (host, name) in self.found.firm else set()
 
     def _keep(self, host: str, name: str, entry: Entry) -> None:
         settled = step.restored(entry.body)
