@@ -32,10 +32,12 @@ ROOT = Path(__file__).parents[2]
 #: For another process: `opened(state)` is a journal there.
 OPEN = """
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from engine.cli import keeping
 from engine.journal import LEASE, Journal
+no_files = TemporaryDirectory()
 def opened(state):
-    return Journal(keeping.opened(state, Path("no-files-are-kept"), LEASE))
+    return Journal(keeping.opened(state, Path(no_files.name), LEASE))
 """
 
 
