@@ -245,11 +245,15 @@ class _Fold:
         """What one host has done for its batch is kept for all of it: else what comes after it would be done anew by those
         who had only taken its result. A host that has gone on to another candidate looks for itself."""
         lives = Counter(host for host, _ in self.found.failed)
-        for (other, name), host in self.found.doers.items():
-            settled = self.found.kept.get((host, name))
-            if settled and lives[other] == lives[host]:
-                self.found.kept.setdefault((other, name), settled)
-                self.found.firm |= {(other, name)} if (host, name) in self.found.firm else set()
+        for place, host in self.found.doers.items():
+            done = (host, place[1])
+            if lives[place[0]] != lives[host]:
+                continue
+            if done in self.found.kept:
+                self.found.kept.setdefault(place, self.found.kept[done])
+            for known in (self.found.firm, self.found.again):
+                if done in known:
+                    known.add(place)
 
     def _keep(self, host: str, name: str, entry: Entry) -> None:
         settled = step.restored(entry.body)

@@ -279,10 +279,16 @@ def test_what_is_done_once_is_taken_up_where_it_was_begun(tmp_path: Path, crash:
     assert {"h000": 1, "h001": 1, "w": 1} == dict(fleet.things.effects)
 
 
-def test_what_follows_what_was_done_once_is_kept_by_those_who_took_its_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"register": "w", "no_log": True}])
+def test_what_follows_what_was_done_once_is_kept_by_those_who_took_its_result(tmp_path: Path, more: dict[str, Any]) -> None:
     """In a resume a host that had only taken the result has it still: what it did after that is not begun anew, and has
     changed something, as it had."""
-    steps = [thing("w", run_once=True), thing("a", register="a"), thing("b", when="a.changed"), thing("c", needs=["b"])]
+    steps = [
+        thing("w", run_once=True, **more),
+        thing("a", register="a"),
+        thing("b", when="a.changed"),
+        thing("c", needs=["b"]),
+    ]
     fleet = Fleet(tmp_path, {"execution": steps, "max_failed": 2}, 2)
     fleet.things.trouble |= {(host, "b"): BREAKS for host in ("h000", "h001")}
     assert Exit.FAILED == fleet.run()
