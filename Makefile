@@ -8,7 +8,7 @@
 # Needs Python 3.11 or newer (`make PYTHON=/path/to/python3` picks one) and a package index that pip can reach.
 
 PYTHON ?= python3
-WORKERS ?= 4
+WORKERS ?= 3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/test.txt --editable
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
