@@ -24,7 +24,7 @@ os.environ.setdefault("LASTGOOD_RESERVE", "0")
 SKIP_NOTHING = os.environ.get("LASTGOOD_SKIP_NOTHING") == "1"
 
 #: Seconds that a test of `make quick` may take, on a quiet machine; and the list of those that take more.
-MOMENT, SLOW_LIST = 0.2, Path(__file__).parent / "slow.txt"
+MOMENT, SLOW_LIST = 0.1, Path(__file__).parent / "slow.txt"
 SLOW = frozenset(SLOW_LIST.read_text("utf-8").splitlines())
 TIMES: dict[str, float] = {}
 
