@@ -233,22 +233,20 @@ class _Fold:
 
     def _once(self) -> None:
         """What was begun once for a batch goes on in the name of the host that began it, whichever comes there first: its
-        intents, its items, its keys are on record there. Of several the one that was cut off."""
+        intents, its items, its keys are on record there. Of several the one that was cut off. A host that has gone on to
+        another candidate has nothing of that."""
         cut, once = set(self.found.cut), {one.id for one in self.plan.playbook.steps if one.run_once}
-        batches = self.plan.batches if once else ()
+        batches, lives = self.plan.batches if once else (), Counter(host for host, _ in self.found.failed)
         cut |= {(host, name.partition("[")[0]) for host, name in cut}
         for host, name in sorted((one for one in self.found.begun if one[1] in once), key=lambda one: (one in cut, one)):
             others = next((batch for batch in batches if host in batch), ())
-            self.found.doers |= {(other, name): host for other in others}
+            self.found.doers |= {(other, name): host for other in others if lives[other] == lives[host]}
 
     def _for_all(self) -> None:
         """What one host has done for its batch is kept for all of it: else what comes after it would be done anew by those
-        who had only taken its result. A host that has gone on to another candidate looks for itself."""
-        lives = Counter(host for host, _ in self.found.failed)
+        who had only taken its result."""
         for place, host in self.found.doers.items():
             done = (host, place[1])
-            if lives[place[0]] != lives[host]:
-                continue
             if done in self.found.kept:
                 self.found.kept.setdefault(place, self.found.kept[done])
             for known in (self.found.firm, self.found.again):

@@ -428,7 +428,7 @@ class Run:
         with self.changed:  # other hosts may come here at the same time
             self.site.excluded.setdefault(host, {})[version] = "it failed verification in this run"
             self.site.approved = {key: row for key, row in self.site.approved.items() if key[0] != host}
-            for known in (self.items, self.site.tried, self.site.unsettled, self.site.spent):
+            for known in (self.items, self.doers, self.site.tried, self.site.unsettled, self.site.spent):
                 for key in [key for key in known if key[0] == host and key[1].partition("/")[0] in AGAIN]:
                     del known[key]
         walk.anew(AGAIN)

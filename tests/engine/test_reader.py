@@ -333,7 +333,7 @@ def broken(data: Any, at: tuple[Any, ...], how: str, value: Any) -> Any:
 ROWS = (HostRow("one", ("all",), {"x": "y", "scoring_url": "http://127.0.0.1:1", "model": "m"}, frozenset()),)
 
 
-@settings(max_examples=200)
+@settings(max_examples=400)
 @given(st.sampled_from(SHIPPED), st.data())
 def test_a_playbook_with_a_mistake_is_told_and_never_crashes(path: Path, data: st.DataObject) -> None:
     """One part of a shipped playbook changed into anything: it is read, or told with a place in the text and a way out."""

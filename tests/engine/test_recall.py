@@ -233,3 +233,21 @@ def test_the_key_of_an_operation_that_is_over_is_spent(plan: Plan, end: str) -> 
     assert {("h", "execution/a"): "key of op-1"} == recalled(plan, *said, "intent a", "a failed").spent, (
         "one that was refused"
     )
+
+
+@pytest.mark.parametrize("kind", ["step.intent", "step.outcome"])
+@pytest.mark.parametrize("moved", ["", "h", "i"])
+def test_what_one_host_has_done_for_all(tmp_path: Path, kind: str, moved: str) -> None:
+    """It is on record under the host that came there first, for all of its batch but those with another candidate."""
+    book = {"execution": [step("w", {"x": 1}, run_once=True)], "verification": {"on_failure": "next", "steps": [look("w")]}}
+    stage = Stage(tmp_path, book, ["h", "i", "j"])
+    plan = opening.opened(Path(stage.playbook), [str(stage.stock)]).plan
+    _, place, body = _entry(plan, "blind w" if kind == "step.intent" else "w changed")
+    entries = [Entry("RB-0001", 2, 2.0, kind, "h", place, json.dumps(body))]
+    if moved:
+        failed = Entry("RB-0001", 1, 1.0, "candidate.failed", moved, "", json.dumps({"version": "3"}))
+        entries.insert(0 if moved == "h" else 1, failed)
+    with_it = {"": "hij", "h": "h", "i": "hj"}[moved]
+    found = recall.of(plan, entries)
+    assert {(host, place): "h" for host in with_it} == found.doers
+    assert set(found.doers if kind == "step.outcome" else ()) == set(found.kept)
