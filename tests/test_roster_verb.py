@@ -152,9 +152,11 @@ def test_a_playbook_cannot_ask_for_less_than_the_roster(tmp_path: Path, monkeypa
     for name in ("ana", "ben"):
         assert 0 == stage.engine("roster", "sign", *words, "--key", str(stage.folder / name), "--yes").exit
     assert 0 == stage.engine("run", str(stage.playbook), "-i", str(tmp_path / "stage/more"), *words).exit
+    done = stage.effects()
     (stage.stock / "roster.yml").unlink()
     said = stage.run()
     assert (3, True) == (said.exit, "LG210" in said.err)
+    assert done == stage.effects()
 
 
 def test_who_signs_sees_what_changes(desk: Desk) -> None:

@@ -3,7 +3,7 @@
 Where ssh-keygen refuses we refuse. Where it accepts we accept, except where it is too lax: a wildcard for a name, one key
 under two names, a security key that nobody touched, a time that its caller chose. There we refuse.
 
-`make test` looks at every fifth case; LASTGOOD_OPINIONS=1 at all of them.
+`make test` looks at every fourth case; LASTGOOD_OPINIONS=1 at all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engine import roster, source, sshsig, words
 from engine.diagnostics import EngineError
 from engine.sshsig import Refused
 
-EVERY = int(os.environ.get("LASTGOOD_OPINIONS", "5"))
+EVERY = int(os.environ.get("LASTGOOD_OPINIONS", "4"))
 CASES, SEED = 10_000, 20261127
 OURS, SPACES = "lastgood-approve@1", ["lastgood-approve@1", "lastgood-reject@1", "lastgood-roster@1", "git", "file"]
 MESSAGES = [b"", b'{"decision":"approve"}', b"x" * 70_000]
